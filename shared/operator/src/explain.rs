@@ -455,7 +455,7 @@ impl<'a> Case<'a> {
                          resume it sooner: {resume}",
                         second_of(at),
                         hours(at.minutes_since(*now)),
-                        with = match policy.gate_in_use {
+                        with = match policy.holds_shares(&key.subject) {
                             true => format!("at {share} of the quota"),
                             false => format!("with up to {} mails", breaker::probe_mails(rules, known)),
                         },
@@ -493,7 +493,7 @@ impl<'a> Case<'a> {
             second_of(first),
             second_of(last),
         ));
-        if !policy.gate_in_use {
+        if !policy.holds_shares(&key.subject) {
             next.words.push(format!(
                 "Without a gate it is stopped as soon as {needed} mails are accepted, until their outcomes are known."
             ));
@@ -597,6 +597,9 @@ fn pour(
         match counters.get(kind) {
             0 => {}
             count => into.load(cohort, isp, kind, count, heard),
+        }
+        if counters.causes(kind).count > 0 {
+            into.load_causes(cohort, isp, kind, counters.causes(kind));
         }
     }
 }

@@ -227,8 +227,11 @@ pub async fn evaluate_account<R: Reputation>(
         let mut changes = settle_incidents(policy, subject_state, near_a_pause, now);
         let known = subject_state.breaker(None);
         let key = Key { subject: Subject::Account, isp: None };
-        let standing =
-            ActionLimits { cap: cap(policy, &key, subject_state), may_pause: true, holds_shares: policy.gate_in_use };
+        let standing = ActionLimits {
+            cap: cap(policy, &key, subject_state),
+            may_pause: true,
+            holds_shares: policy.holds_shares(&key.subject),
+        };
         let step = breaker::step(&policy.breaker, standing, &known.breaker, Input::Judged(&judgement), now);
         let shadow = is_shadow(policy, subject_state, &key);
         changes.extend(change(key, &known, step, shadow, now));
@@ -392,8 +395,11 @@ pub async fn apply_input<R: Reputation>(
 ) -> Result<Vec<Change>, PortError> {
     decide_and_save(policy, store, &key.subject, now, |subject_state, board| {
         let known = subject_state.breaker(key.isp);
-        let standing =
-            ActionLimits { cap: cap(policy, key, subject_state), may_pause: true, holds_shares: policy.gate_in_use };
+        let standing = ActionLimits {
+            cap: cap(policy, key, subject_state),
+            may_pause: true,
+            holds_shares: policy.holds_shares(&key.subject),
+        };
         let step = breaker::step(&policy.breaker, standing, &known.breaker, input, now);
         let change = change(key.clone(), &known, step, is_shadow(policy, subject_state, key), now);
         change.map(|change| in_budget(&board.pauses, &known.breaker, change, None)).into_iter().collect()
@@ -455,7 +461,7 @@ pub fn assess(
             let standing = ActionLimits {
                 cap: cap(policy, &key, subject_state),
                 may_pause: true,
-                holds_shares: policy.gate_in_use,
+                holds_shares: policy.holds_shares(subject),
             };
             let mut step = breaker::step(&policy.breaker, standing, &known.breaker, Input::Judged(&judgement), now);
             if policy.gate_in_use {
@@ -485,10 +491,11 @@ pub fn assess(
     }
     let key = Key { subject: subject.clone(), isp: None };
     let takes_a_place = matches!(subject, Subject::ConfigurationSet(_)) && !subject.is_drill();
-    let pauses_a_set = judgement.pause.filter(|_| takes_a_place);
+    let pauses_a_set = judgement.pause.or(judgement.probe.relapse).filter(|_| takes_a_place);
     let admission = pauses_a_set.map(|verdict| (verdict, budget::admit(policy, &board.pauses, subject, &verdict)));
     let may_pause = !matches!(admission, Some((_, Admission::Full(_))));
-    let standing = ActionLimits { cap: cap(policy, &key, subject_state), may_pause, holds_shares: policy.gate_in_use };
+    let standing =
+        ActionLimits { cap: cap(policy, &key, subject_state), may_pause, holds_shares: policy.holds_shares(subject) };
     let mut step = breaker::step(&policy.breaker, standing, &whole.breaker, Input::Judged(&judgement), now);
     let shadow = is_shadow(policy, subject_state, &key);
     let news = step.news.as_mut().filter(|news| news.level == Some(Level::Pause));
@@ -800,7 +807,7 @@ async fn hold<R: Reputation>(policy: &Policy, store: &mut R, isp: Isp, now: Now)
     };
     decide_and_save(policy, store, &Subject::Account, now, |subject_state, _| {
         let known = subject_state.breaker(Some(isp));
-        let standing = ActionLimits { cap: Level::Pause, may_pause: true, holds_shares: policy.gate_in_use };
+        let standing = ActionLimits { cap: Level::Pause, may_pause: true, holds_shares: true };
         // The hold has its own length, and grows with repetition like any Open.
         let hold = policy.incident.hold_minutes;
         // Without a gate the excuse does not get longer the next time.
@@ -904,8 +911,11 @@ async fn pardon<R: Reputation>(
 
 fn pardoned(policy: &Policy, subject_state: &SubjectState, board: &Board, key: Key, now: Now) -> Option<Change> {
     let known = subject_state.breaker(key.isp);
-    let standing =
-        ActionLimits { cap: cap(policy, &key, subject_state), may_pause: true, holds_shares: policy.gate_in_use };
+    let standing = ActionLimits {
+        cap: cap(policy, &key, subject_state),
+        may_pause: true,
+        holds_shares: policy.holds_shares(&key.subject),
+    };
     let step = breaker::step(&policy.breaker, standing, &known.breaker, Input::Pardon, now);
     let shadow = is_shadow(policy, subject_state, &key);
     let change = change(key, &known, step, shadow, now)?;
@@ -917,8 +927,8 @@ fn pardoned(policy: &Policy, subject_state: &SubjectState, board: &Board, key: K
 fn is_blamed_for(policy: &Policy, subject_state: &mut SubjectState, board: &Board, now: Now) -> bool {
     let known = subject_state.breaker(None).breaker;
     let recent = known.worsened.is_some_and(|at| is_recent(policy, at, now));
-    // A probing subject has no evidence in its favour yet, only that it was stopped before.
-    if !recent || matches!(known.state, State::Closed | State::Probing { .. }) {
+    // A tested subject has no evidence in its favour yet, only that it was stopped before.
+    if !recent || matches!(known.state, State::Closed | State::Probing { .. } | State::Open { tested: true, .. }) {
         return false;
     }
     // The start of the mail for cuts has moved with the cut that may have been wrong.

@@ -223,7 +223,9 @@ pub struct Reaction {
 pub fn awaits_mail(policy: &Policy, board: &Board, subject: &Subject) -> bool {
     let is_tested =
         |key: &Key| board.unsettled.get(key).is_some_and(|known| matches!(known.state, State::Probing { .. }));
-    !policy.gate_in_use && !board.unsettled.is_empty() && is_tested(&Key { subject: subject.clone(), isp: None })
+    !board.unsettled.is_empty()
+        && !policy.holds_shares(subject)
+        && is_tested(&Key { subject: subject.clone(), isp: None })
 }
 
 /// The subjects of a batch that are judged at once whatever its units are: see [`awaits_mail`]. `heard` lists all subjects of
@@ -238,9 +240,6 @@ pub async fn tested<R: Reputation>(
     heard: impl FnOnce() -> BTreeMap<Subject, BTreeSet<Isp>>,
     now: Now,
 ) -> Result<BTreeMap<Subject, BTreeSet<Isp>>, PortError> {
-    if policy.gate_in_use {
-        return Ok(BTreeMap::new());
-    }
     let board = store.board(now).await?;
     if !board.unsettled.values().any(|known| matches!(known.state, State::Probing { .. })) {
         return Ok(BTreeMap::new());

@@ -12,12 +12,11 @@
 //! comes and goes does not stop healthy mail for longer and longer. **Throttle**: multiplicative down with a floor, doubling upward at
 //! most once per `raise_every_minutes`. A cut moves the minute from which mail can lead to the next cut, so that one
 //! incident never cuts twice. **Probing**: re-arms the key, so that only mail accepted after the resume counts. It ends
-//! by mail: when enough of it is old enough for its outcomes to be known, or when the time limit has passed and at least
-//! one mail is. Without mail it waits for the next, because that is what it is to test. Where a share of the quota cannot
-//! be held, because no gate is in use, it stops again as soon as enough mail is accepted, and waits for the outcomes
-//! stopped ([`State::Open`] with `tested`): SES's own switch is all or nothing. **After complaints** a test needs more
-//! mail and more time, because complaints are few and late; and until it is closed, half of the evidence of a cut stops
-//! it again ([`Judge::after`](crate::judge::Judge::after)). **People**: a key stopped by a
+//! by mail: when enough of it is old enough for its outcomes to be known; where a gate holds a share, at a time limit,
+//! too, so that it never gets stuck. Where no gate does, nothing is held back: then it waits for mail, because the next
+//! is what it is to test, and stops again as soon as enough is accepted, until the outcomes are known ([`State::Open`] with
+//! `tested`): SES's own switch is all or nothing. **After complaints** a test needs more mail and more time, because
+//! complaints are few and late, and less evidence fails it ([`Probe::relapse`]). **People**: a key stopped by a
 //! person stays stopped until a person resumes it; a manual resume always wins. A bypass keeps it Closed whatever the
 //! verdict; in shadow it decides as usual and nothing is done. The latest command of a person counts. **Words**:
 //! Closed, Throttled, Open and Probing are for engineers. People see [`StateName::word`]: sending, slowed (warned,
@@ -557,7 +556,7 @@ fn tripped(policy: &Breaker, known: &BreakerState, because: Result<Verdict, Caus
         trips,
         tripped: Some(now),
         tripped_by: verdict.map(|verdict| verdict.metric),
-        tripped_rate: verdict.map(|verdict| (verdict.rate() * 1e6).round() as u32),
+        tripped_rate: verdict.map(|verdict| (verdict.telling_rate() * 1e6).round() as u32),
         worsened: Some(now),
         withheld: false,
         ..known.clone()
@@ -635,8 +634,9 @@ fn raise(policy: &Breaker, known: &BreakerState, factor: Factor, since: Now, pas
 pub fn raise_every(policy: &Breaker, known: &BreakerState, moved: Now) -> u32 {
     // The complaints about what was sent since take longer.
     let recent = known.tripped.is_some_and(|at| moved.minutes_since(at) < policy.forgive_days * DAY);
+    let is_after_a_test = recent && known.worsened == known.tripped;
     let minutes = policy.raise_every_minutes;
-    if recent && is_by_complaints(known) { policy.complaint_probe_minutes.max(minutes) } else { minutes }
+    if is_after_a_test && is_by_complaints(known) { policy.complaint_probe_minutes.max(minutes) } else { minutes }
 }
 
 fn probing(
@@ -648,20 +648,28 @@ fn probing(
     judgement: &Judgement,
     now: Now,
 ) -> Step {
-    let Probe { accepted, settled, .. } = judgement.probe;
+    let Probe { accepted, settled, mails, .. } = judgement.probe;
     let needed = probe_mails(policy, known);
     let lasted = now.minutes_since(at);
-    if accepted == 0 && lasted >= FORGET_PROBE_DAYS * DAY {
+    if !standing.holds_shares && lasted >= FORGET_PROBE_DAYS * DAY {
         let next = rearmed(known, State::Closed, now);
-        let reason = format!("no mail to test in {FORGET_PROBE_DAYS} days: what stopped it is forgotten");
+        let reason = format!("too little mail for a test in {FORGET_PROBE_DAYS} days: what stopped it is forgotten");
         return moved(next, release(known), news(Cause::Time, reason));
     }
     let enough = settled >= needed && lasted >= probe_min(policy, known);
-    let out_of_time = settled > 0 && lasted >= probe_max(policy, known);
-    if enough || out_of_time {
+    // Where a share is held the test must end, with mail or without, unless most of its mail is of late. Where nothing is
+    // held it waits for mail, and after complaints for enough of it, unless there is much that says nothing about them.
+    let is_over = match (standing.holds_shares, is_by_complaints(known)) {
+        (true, _) => settled >= accepted.saturating_sub(settled),
+        (false, true) => accepted < needed && mails >= 10 * needed,
+        (false, false) => settled > 0,
+    };
+    if enough || (is_over && lasted >= probe_max(policy, known)) {
         return probed(policy, standing, known, at, throttle, &judgement.probe, now);
     }
-    if standing.holds_shares || accepted < needed || now == at {
+    // Of a trickle most is old enough: then there is nothing to wait for.
+    let is_burst = accepted >= needed && accepted.saturating_sub(settled) * 2 >= needed;
+    if standing.holds_shares || !is_burst || now == at {
         return unchanged(known);
     }
     let minutes = probe_min(policy, known);
@@ -697,14 +705,22 @@ fn probed(
     if let Some(relapse) = probe.relapse.filter(|_| standing.cap == Level::Pause) {
         return failed(policy, standing, known, relapse, now);
     }
-    let mails = probe.settled;
+    let Probe { accepted, settled, bad, .. } = *probe;
     let lasted = now.minutes_since(at);
+    let floor = Factor::of_share(policy.floor);
     let (factor, why) = match verdict {
-        None if mails >= probe_mails(policy, known) => {
-            (Factor::QUARTER, format!("test was clean: no verdict about {mails} mails"))
+        Some(verdict) => (floor, format!("test was not clean: {verdict}")),
+        // One or two are chance.
+        None if !probe.is_good && bad > 2 => (
+            floor,
+            format!("test was not clean: {bad} of {accepted} mails were bad, more than the limit, and no verdict"),
+        ),
+        None if settled >= probe_mails(policy, known) => {
+            (Factor::QUARTER, format!("test was clean: no verdict about {settled} mails"))
         }
-        None => (Factor::QUARTER, format!("test ran out of time: only {mails} mails in {lasted} min, and no verdict")),
-        Some(verdict) => (Factor::of_share(policy.floor), format!("test was not clean: {verdict}")),
+        None => {
+            (Factor::QUARTER, format!("test ran out of time: only {settled} mails in {lasted} min, and no verdict"))
+        }
     };
     let since = ArmedSince { throttle: now.next_minute(), ..known.since };
     let next = BreakerState { state: State::Throttled { factor, moved: now }, since, ..known.clone() };
@@ -715,7 +731,7 @@ fn probed(
     moved(next, effects, news(Cause::Time, format!("{why}; quota {factor}")))
 }
 
-/// After how many days a test that no mail came for ends: what it was about is no longer in the counters.
+/// After how many days a test that waits for mail ends: what it was about is no longer in the counters.
 const FORGET_PROBE_DAYS: u32 = 35;
 
 /// How many mails a test needs: as many as held ten bad ones at the rate that stopped the key, and no more than the policy
@@ -740,7 +756,12 @@ pub fn probe_min(policy: &Breaker, known: &BreakerState) -> u32 {
 
 /// After how many minutes a test ends with fewer mails.
 pub fn probe_max(policy: &Breaker, known: &BreakerState) -> u32 {
-    policy.probe_max_minutes.max(probe_min(policy, known))
+    // Complaints are known only after that time, so that the mail of a whole day is in it.
+    if is_by_complaints(known) {
+        policy.probe_max_minutes.saturating_add(probe_min(policy, known))
+    } else {
+        policy.probe_max_minutes.max(probe_min(policy, known))
+    }
 }
 
 fn is_by_complaints(known: &BreakerState) -> bool {

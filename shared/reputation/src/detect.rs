@@ -282,6 +282,16 @@ impl Verdict {
         self.tally.rate().unwrap_or(0.0)
     }
 
+    /// The rate by what is evidence: without what does not count.
+    pub(crate) fn telling_rate(&self) -> f64 {
+        let repeats = match self.rule {
+            Rule::Cusum { repeats, .. } => repeats.min(self.tally.bad),
+            Rule::Ratio { .. } | Rule::Forecast { .. } => 0,
+        };
+        let Tally { population, bad } = self.tally;
+        Tally { population: population - repeats, bad: bad - repeats }.rate().unwrap_or(0.0)
+    }
+
     /// How far past its threshold; 1 is just reached. Orders verdicts of one level.
     pub fn excess(&self) -> f64 {
         match self.rule {

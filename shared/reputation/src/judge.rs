@@ -6,7 +6,7 @@ use crate::counters::{Counters, Metric, Tally};
 use crate::detect::{Excursion, Level, NAT, NanoNats, Rule, Verdict, Walk};
 use crate::policy::{Policy, Ratio};
 use crate::time::{HOUR, Minute, Now};
-use crate::timeline::{Cell, ExcludedIsp, Series, Timeline};
+use crate::timeline::{Cell, ExcludedIsp, Series, Timeline, edge};
 
 /// From when on mail counts for a key.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -49,6 +49,8 @@ pub struct Probe {
     pub accepted: u64,
     /// The part that is old enough for its outcomes to be known.
     pub settled: u64,
+    /// All mails since then, also those that no complaint can come from.
+    pub mails: u64,
     /// How many of all had the bad outcome.
     pub bad: u64,
     /// Whether their share is within the limit of that metric.
@@ -123,7 +125,9 @@ impl<'a> Judge<'a> {
 
     fn probe(&self, timeline: &mut Timeline, since: Minute, metric: Metric, minutes: u32) -> Probe {
         let all = sum(timeline, self.isp, self.left_out, since);
-        let until = self.now.minute().minus(minutes).plus(1).max(since);
+        let young = self.now.minute().minus(minutes).plus(1);
+        // The stack reads minutes of late only, and before them whole hours.
+        let until = if young < edge(self.now) { young.hour() } else { young }.max(since);
         let mut settled = all;
         settled.remove(&sum(timeline, self.isp, self.left_out, until));
         let tally = all.tally(metric);
@@ -144,6 +148,7 @@ impl<'a> Judge<'a> {
         Probe {
             accepted: tally.population,
             settled: settled.tally(metric).population,
+            mails: all.tally(Metric::HardBounce).population,
             bad: tally.bad,
             is_good: tally.bad as f64 <= limit * tally.population as f64,
             relapse: (metric == Metric::Complaint && is_relapse).then_some(verdict),

@@ -287,7 +287,7 @@ pub struct Breaker {
     pub probe_mails: u64,
     /// How many minutes after a mail of a probe was accepted its outcome counts as known.
     pub probe_min_minutes: u32,
-    /// After this time a probe ends with fewer mails, but not without any.
+    /// After this time a probe ends with fewer mails, if a gate holds a share meanwhile.
     pub probe_max_minutes: u32,
     /// The number of deliveries that a probe needs after complaints.
     pub complaint_probe_mails: u64,
@@ -396,6 +396,16 @@ impl Policy {
     /// must show the action, and it stops no real mail: see [`Subject::is_drill`].
     pub fn is_shadow(&self, subject: &Subject) -> bool {
         !subject.is_drill() && (self.mode == Mode::Shadow || self.subjects.shadow.contains(subject))
+    }
+
+    /// Whether a share of a subject's mail can be held: a gate is in use, and knows the subject, if it is a configuration
+    /// set. For the account as a whole the switch of SES is never used for a test.
+    pub fn holds_shares(&self, subject: &Subject) -> bool {
+        match subject {
+            Subject::Account => true,
+            Subject::ConfigurationSet(name) => self.gate_in_use && self.warmup.sets.contains_key(&**name),
+            Subject::Identity(_) | Subject::Tenant(_) | Subject::Tag(..) => self.gate_in_use,
+        }
     }
 
     /// Reads a policy. Keys that it does not set have their default values.

@@ -99,7 +99,7 @@ impl Fixture {
 
     /// The key is judged, with `mails` good mails since its breaker began to probe.
     fn clean(&mut self, name: &str, mails: u64) {
-        let probe = Probe { accepted: mails, settled: mails, bad: 0, is_good: true, relapse: None };
+        let probe = Probe { accepted: mails, settled: mails, bad: 0, mails, is_good: true, relapse: None };
         self.said(name, Input::Judged(&Judgement { probe, ..Judgement::default() }));
     }
 

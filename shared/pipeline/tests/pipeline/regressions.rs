@@ -39,7 +39,8 @@ fn complaint(message: &str, to: &str, feedback: &str, rest: &str) -> String {
 }
 
 fn fixture() -> Fixture {
-    Fixture::new(Policy::default().in_world(true))
+    let policy = Policy::from_toml("[warmup.sets]\nnews = { warm = true }\n").expect("valid by construction");
+    Fixture::new(policy.in_world(true))
 }
 
 /// All attempts of a set, and how many of them bounced hard.

@@ -49,7 +49,7 @@ impl Course {
 const STEPS: u32 = 30;
 
 fn simulate(sender: &Sender, seed: u64) -> Course {
-    let mut policy = Policy::default();
+    let mut policy = Policy::from_toml("[warmup.sets]\nnews = { warm = true }\n").unwrap();
     policy.gate_in_use = sender.gate;
     let mut fixture = Fixture::new(policy);
     let mut random = Rng(seed);
@@ -142,11 +142,17 @@ fn courses(sender: Sender) -> Vec<Course> {
     (0..10).map(|seed| simulate(&sender, seed)).collect()
 }
 
+/// The same, with a mail every five minutes around the clock, such as a welcome.
+fn daily_campaign_and_welcomes(passed: u32) -> u32 {
+    daily_campaign(passed) + u32::from(passed % 5 == 0)
+}
+
 /// Before tests waited for mail, and for its complaints, 0 % was kept back without a gate and 13 % with one.
 #[test]
 fn a_daily_campaign_that_draws_complaints_is_kept_back_from_its_second_day_on() {
-    for gate in [false, true] {
-        let courses = courses(Sender { gate, days: 8, mails: daily_campaign, harm: |_| (0.01, 0.006) });
+    let shapes = [daily_campaign as fn(u32) -> u32, daily_campaign_and_welcomes];
+    for (gate, mails) in [false, true].into_iter().flat_map(|gate| shapes.map(|mails| (gate, mails))) {
+        let courses = courses(Sender { gate, days: 8, mails, harm: |_| (0.01, 0.006) });
         let kept: Vec<f64> = courses.iter().map(|course| course.kept_back(1..8)).collect();
         let mean = kept.iter().sum::<f64>() / kept.len() as f64;
         assert!(mean >= 0.8, "gate {gate}: {mean:.3} was kept back: {kept:.2?}");
@@ -161,7 +167,7 @@ fn a_daily_campaign_that_was_cured_sends_again_after_a_day_of_testing() {
     }
     for course in courses(Sender { gate: true, days: 5, mails: daily_campaign, harm }) {
         let sent: Vec<u32> = course.days.iter().map(|(_, sent)| *sent).collect();
-        assert!(sent[2] >= 9_900 && sent[3..].iter().all(|sent| *sent >= 19_999), "{sent:?}");
+        assert!(sent[2] >= 4_900 && sent[3..].iter().all(|sent| *sent >= 19_999), "{sent:?}");
     }
 }
 
@@ -231,7 +237,7 @@ fn a_few_bounces_in_a_row_do_not_prolong_a_test() {
         46..50 => (0.25, 0.0),
         _ => (0.01, 0.0),
     };
-    for (gate, most) in [(false, 2.0), (true, 4.0)] {
+    for (gate, most) in [(false, 2.0), (true, 5.0)] {
         let hours = recovery(Sender { gate, days: 2, mails: |_| 10, harm }, 0);
         assert!(hours <= most, "gate {gate}: {hours:.1} h");
     }

@@ -454,7 +454,7 @@ const BREAKER: &[Key] = &[
         "probe_max_minutes",
         "minutes",
         Whole(Of("probe_min_minutes"), Is(43_200)),
-        "After this time a test ends with fewer mails, but not without any.",
+        "With a gate a test ends after this time with fewer mails; after complaints `complaint_probe_minutes` later.",
     ),
     key(
         "complaint_probe_mails",
@@ -465,7 +465,7 @@ const BREAKER: &[Key] = &[
     key(
         "complaint_probe_minutes",
         "minutes",
-        Whole(Is(1), Of("probe_max_minutes")),
+        whole(1, 43_200),
         "As `probe_min_minutes`, after complaints, because complaints take hours; and how long the quota then stays as it is.",
     ),
     key(
