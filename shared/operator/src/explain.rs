@@ -72,15 +72,16 @@ pub struct Next {
 /// A probe.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct Probe {
-    /// Its mails with an outcome.
+    /// Its mails that are old enough for their outcomes to be known.
     pub mails: u64,
-    /// Hard bounces among them.
-    pub hard_bounces: u64,
-    /// Mails with an outcome that it needs.
+    /// Bad outcomes of all its mails, by the metric that stopped it.
+    #[serde(rename = "hard_bounces")]
+    pub bad: u64,
+    /// How many mails it needs.
     pub needed: u64,
     /// Its earliest end.
     pub first: String,
-    /// Its latest end.
+    /// From then on fewer mails are enough.
     pub last: String,
 }
 
@@ -499,13 +500,8 @@ impl<'a> Case<'a> {
             ));
         }
         next.words.push(format!("To resume it now: {resume}"));
-        next.probe = Some(Probe {
-            mails,
-            hard_bounces: judgement.probe.bad,
-            needed,
-            first: first.to_string(),
-            last: last.to_string(),
-        });
+        next.probe =
+            Some(Probe { mails, bad: judgement.probe.bad, needed, first: first.to_string(), last: last.to_string() });
     }
 
     /// For a subject as a whole: the ISPs at which its breakers are not closed.

@@ -2,7 +2,8 @@
 //!
 //! Harm is judged when it arrives. Other mail can raise an alarm only if it lifts the number of mails over a rule's
 //! minimum, so it is enough to judge all subjects once an hour. But it can end a probe, so subjects with a breaker that
-//! is not closed are judged every ten minutes. A replay uses the same times.
+//! is not closed are judged every ten minutes; and where no gate limits the mail of a probe, with each batch of its mail
+//! ([`tested`]). A replay uses the same times.
 //!
 //! Subjects are judged in order. If an invocation runs out of time, the next one continues where it stopped.
 
