@@ -478,7 +478,9 @@ impl<'a> Case<'a> {
             None => (known.since, left_out(policy, subject_state, board, &BTreeMap::new())),
         };
         let mut timeline = subject_state.timeline.clone();
-        let judgement = Judge::new(policy, key.isp, &left_out, *now).after(known).judgement(&mut timeline, since);
+        let judgement = Judge::new(policy, key.isp, &left_out, *now)
+            .testing(breaker::test_of(rules, known))
+            .judgement(&mut timeline, since);
         let (accepted, mails) = (judgement.probe.accepted, judgement.probe.settled);
         let (needed, minutes) = (breaker::probe_mails(rules, known), breaker::probe_min(rules, known));
         let first = at.plus_minutes(minutes);

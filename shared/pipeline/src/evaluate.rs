@@ -456,7 +456,8 @@ pub fn assess(
                 continue;
             }
             let since = since_of_isp(subject_state, board, *isp);
-            let judge = Judge::new(policy, Some(*isp), &[], now).after(&known.breaker);
+            let judge =
+                Judge::new(policy, Some(*isp), &[], now).testing(breaker::test_of(&policy.breaker, &known.breaker));
             let judgement = judge.judgement(&mut subject_state.timeline, since);
             let standing = ActionLimits {
                 cap: cap(policy, &key, subject_state),
@@ -479,7 +480,7 @@ pub fn assess(
     }
     let left_out = left_out(policy, subject_state, board, &steps);
     let since = whole.breaker.since;
-    let judge = Judge::new(policy, None, &left_out, now).after(&whole.breaker);
+    let judge = Judge::new(policy, None, &left_out, now).testing(breaker::test_of(&policy.breaker, &whole.breaker));
     let mut judgement = judge.judgement(&mut subject_state.timeline, since);
     if policy.gate_in_use && (judgement.throttle.is_some() || judgement.pause.is_some()) {
         // Some of the ISPs may be in trouble, though not contained yet. If the others show no significant harm, the

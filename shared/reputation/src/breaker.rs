@@ -734,6 +734,17 @@ fn probed(
 /// After how many days a test that waits for mail ends: what it was about is no longer in the counters.
 const FORGET_PROBE_DAYS: u32 = 35;
 
+/// By which metric the mail of a key counts that is tested, or that was of late, and how many minutes after it was accepted
+/// its outcomes are known; `None` if it is closed, or stopped before a test.
+pub fn test_of(policy: &Breaker, known: &BreakerState) -> Option<(Metric, u32)> {
+    let is_tested = match known.state {
+        State::Probing { .. } | State::Throttled { .. } => true,
+        State::Open { tested, .. } => tested,
+        State::Closed => false,
+    };
+    is_tested.then(|| (known.tripped_by.unwrap_or(Metric::HardBounce), probe_min(policy, known)))
+}
+
 /// How many mails a test needs: as many as held ten bad ones at the rate that stopped the key, and no more than the policy
 /// says.
 pub fn probe_mails(policy: &Breaker, known: &BreakerState) -> u64 {

@@ -1,7 +1,6 @@
 //! Judges one key from its counters.
 
 use crate::Isp;
-use crate::breaker::{self, BreakerState, State};
 use crate::counters::{Counters, Metric, Tally};
 use crate::detect::{Excursion, Level, NAT, NanoNats, Rule, Verdict, Walk};
 use crate::policy::{Policy, Ratio};
@@ -38,7 +37,7 @@ pub struct Judgement {
     pub throttle: Option<Verdict>,
     /// Stop.
     pub pause: Option<Verdict>,
-    /// The mail since the key was last stopped, unless it is closed: see [`Judge::after`].
+    /// The mail since the key was last stopped, unless it is closed: see [`Judge::testing`].
     pub probe: Probe,
 }
 
@@ -97,17 +96,10 @@ impl<'a> Judge<'a> {
         Judge { policy, isp, left_out, now, test: None }
     }
 
-    /// The same, for a key whose breaker is in this state: unless it is closed, the mail since it was last stopped is
-    /// summed, too.
+    /// The same, for a key that was stopped: the mail since then is summed, too, as this metric counts it, and as the number
+    /// of minutes says after which the outcomes of a mail are known. See [`breaker::test_of`](crate::breaker::test_of).
     #[must_use]
-    pub fn after(self, known: &BreakerState) -> Judge<'a> {
-        let rules = &self.policy.breaker;
-        let tested = match known.state {
-            State::Probing { .. } | State::Throttled { .. } => true,
-            State::Open { tested, .. } => tested,
-            State::Closed => false,
-        };
-        let test = tested.then(|| (known.tripped_by.unwrap_or(Metric::HardBounce), breaker::probe_min(rules, known)));
+    pub fn testing(self, test: Option<(Metric, u32)>) -> Judge<'a> {
         Judge { test, ..self }
     }
 

@@ -82,8 +82,8 @@ pub(crate) fn stored(cloud: &e2e::cloud::Cloud, length: &str) -> Totals {
         if !sk.starts_with(&format!("rate#{length}#")) {
             continue;
         }
-        // What is known of bounces at business domains is no total.
-        let is_total = |name: &str| name.contains('.') && !name.ends_with("domains");
+        // What is known of the causes of bounces and complaints is no total.
+        let is_total = |name: &str| name.contains('.') && !["domains", "people"].iter().any(|end| name.ends_with(end));
         for (name, value) in item.as_object().unwrap().iter().filter(|(name, _)| is_total(name)) {
             let count: u64 = value["N"].as_str().unwrap().parse().unwrap();
             *totals.entry((pk.to_owned(), name.clone())).or_default() += count;

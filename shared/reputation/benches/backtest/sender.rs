@@ -312,7 +312,8 @@ impl Monitor<'_> {
 
     fn step(&mut self, isp: Option<Isp>, left_out: &[ExcludedIsp], since: ArmedSince) {
         let known = self.known(isp);
-        let judge = Judge::new(self.policy, isp, left_out, self.now).after(&known);
+        let judge =
+            Judge::new(self.policy, isp, left_out, self.now).testing(breaker::test_of(&self.policy.breaker, &known));
         let judgement = judge.judgement(&mut self.timeline, since);
         let standing = ActionLimits { cap: Level::Pause, may_pause: true, holds_shares: true };
         let step = breaker::step(&self.policy.breaker, standing, &known, Input::Judged(&judgement), self.now);

@@ -442,7 +442,7 @@ const BREAKER: &[Key] = &[
         "probe_mails",
         "mails",
         whole(1, 1_000_000),
-        "A test needs as many mails as held ten bad ones at the rate of the stop, and at most this number. Without a gate it stops again as soon as so many are accepted.",
+        "A test needs as many mails as had ten bad ones at the rate of the stop, and at most this number. Without a gate it stops again as soon as so many are accepted.",
     ),
     key(
         "probe_min_minutes",
