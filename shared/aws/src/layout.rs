@@ -544,7 +544,7 @@ pub fn parse_unit(item: &Item) -> Result<StoredUnit, Malformed> {
     })
 }
 
-fn bucket(digits: &String) -> Option<Bucket> {
+fn bucket(digits: &str) -> Option<Bucket> {
     Bucket::new(digits.parse().ok()?)
 }
 
@@ -914,7 +914,12 @@ pub fn causes<'a>(item: &'a Item, isps: &'a IspMap) -> impl Iterator<Item = (Isp
         if attribute == causes_names(kind)[0] {
             causes.count = value.as_n().ok()?.parse().ok()?;
         } else {
-            value.as_ns().ok()?.iter().filter_map(bucket).for_each(|bucket| causes.buckets.insert(bucket));
+            value
+                .as_ns()
+                .ok()?
+                .iter()
+                .filter_map(|digits| bucket(digits))
+                .for_each(|bucket| causes.buckets.insert(bucket));
         }
         Some((isps.by_name(isp).unwrap_or(Isp::OTHER), kind, causes))
     })
