@@ -174,7 +174,7 @@ fn complained(people: impl Fn(usize) -> usize) -> StateName {
     let mut fixture = fixture();
     for number in 0..100 {
         for event in mail(&format!("m{number}"), NOW, &format!("u{number}@yahoo.com"), false) {
-            fixture.feed(&event, NOW).unwrap();
+            fixture.feed(&event, NOW).expect("valid by construction");
         }
     }
     let later = Now(NOW.0 + 60 * MINUTE_MILLIS);
@@ -185,7 +185,8 @@ fn complained(people: impl Fn(usize) -> usize) -> StateName {
         let detail = format!(
             r#""complaint":{{"complainedRecipients":[{{"emailAddress":"{to}"}}],"timestamp":"{at}","feedbackId":"f{number}","complaintFeedbackType":"abuse"}}"#
         );
-        fixture.feed(&event("Complaint", &format!("m{number}"), NOW, &to, &detail), later).unwrap();
+        let complaint = event("Complaint", &format!("m{number}"), NOW, &to, &detail);
+        fixture.feed(&complaint, later).expect("valid by construction");
     }
     fixture.evaluate(later);
     fixture.breaker(&set_of("news"), None).state.name()
