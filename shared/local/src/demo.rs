@@ -133,6 +133,7 @@ impl Demo {
     /// There is no memory for it.
     pub fn new(settings: Settings) -> Result<Demo, DemoError> {
         let cloud = Cloud::new(STACK)?;
+        cloud.key_units()?;
         cloud.state().account.sets = SETS.iter().map(|(name, ..)| ((*name).to_owned(), true)).collect();
         let clients = cloud.clients();
         let alerts = SnsAlerts::new(&clients, Some(TOPIC.to_owned()), Some("default".to_owned())).of_stack(STACK);
