@@ -50,7 +50,7 @@ fn a_hard_bounce_at_a_business_domain_has_the_bucket_of_its_domain() {
     let bounced = |to: &str| buckets(&mail("m1", NOW, to, true)[1]);
     let company = bounced("a@company.example");
     assert!(matches!(company[..], [Some(_)]), "{company:?}");
-    // Of the domain, whoever it is and however it is written.
+    // Of the domain, for any recipient and however it is written.
     assert_eq!(bounced("b@company.example"), company);
     assert_eq!(bounced("B@Company.Example"), company);
     assert!(matches!(bounced("a@workspace.example")[..], [Some(_)]));
