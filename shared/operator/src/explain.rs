@@ -489,14 +489,16 @@ impl<'a> Case<'a> {
             "{accepted} mails of the test are accepted, {mails} of them at least {minutes} min ago, so that their outcomes are \
              known; {needed} are needed.",
         ));
+        let holds_shares = policy.holds_shares(&key.subject);
         next.words.push(format!(
             "If they are clean, it continues with {} of the quota, at {} UTC at the earliest, unless a verdict stops it again \
-             for longer. After {} UTC fewer are enough, and without mail it waits for the next.",
+             for longer. After {} UTC fewer are enough{}.",
             Factor::QUARTER,
             second_of(first),
             second_of(last),
+            if holds_shares { ", or none" } else { ", and without mail it waits for the next" },
         ));
-        if !policy.holds_shares(&key.subject) {
+        if !holds_shares {
             next.words.push(format!(
                 "Without a gate it is stopped as soon as {needed} mails are accepted, until their outcomes are known."
             ));

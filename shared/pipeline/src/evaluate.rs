@@ -3,7 +3,8 @@
 //! **Blame**: the narrowest key that explains the harm is acted on. ISPs are judged first. When the subject is judged
 //! as a whole, ISPs that are contained by the gate or in trouble of their own are excluded, and so is the mail from
 //! before its breaker was re-armed, because that harm was already acted on. A subject is not acted on as a whole while
-//! only ISPs whose breakers are not closed show harm. While a whole subject is stopped, its ISPs are not judged.
+//! only ISPs whose breakers are not closed show harm. While a whole subject is stopped, its ISPs are not judged. An identity is
+//! not acted on for harm that its configuration sets act on, if the rest of its mail is good.
 //!
 //! **Without a gate** a single ISP cannot be held. Harm there is noted ([`breaker::note_trouble`]), so that an ISP's
 //! own trouble is still distinguished from bad lists; the policy decides what then happens to its senders
@@ -21,8 +22,8 @@ use reputation::isp::Isp;
 use reputation::judge::{self, ArmedSince, Judge, Judgement};
 use reputation::policy::{Policy, WithoutGate};
 use reputation::subject::{Key, Subject};
-use reputation::time::{Minute, Now};
-use reputation::timeline::ExcludedIsp;
+use reputation::time::{HOUR, Minute, Now};
+use reputation::timeline::{ExcludedIsp, Timeline, edge, judged_from};
 
 use crate::control::{Control, ControlKind, control, stops_at_ses};
 use crate::ports::{
@@ -60,17 +61,27 @@ pub async fn evaluate<R: Reputation>(
     if !saved.is_empty() {
         board = store.board(now).await?;
     }
-    let mut related = None;
+    // Read only if they are needed; then everything is decided again.
+    let mut related: Option<BTreeMap<Subject, Relative>> = None;
+    let mut own_sets: Option<Vec<(Subject, SubjectState)>> = None;
     let changes = loop {
         let mut asked = None;
         let changes = decide_and_save(policy, store, subject, now, |subject_state, board| {
             let mut changes = assess(policy, subject_state, board, subject, isps, now);
+            if may_be_of_a_set(policy, subject) && changes.iter().any(limits_by_a_verdict) {
+                match &own_sets {
+                    Some(sets) => leave_to_sets(policy, subject_state, board, sets, &mut changes, now),
+                    None => {
+                        asked = Some((Asked::OwnSets, subject_state.shares_mail_with.clone()));
+                        return Vec::new();
+                    }
+                }
+            }
             if changes.iter().any(reports_harm) && !subject_state.shares_mail_with.is_empty() {
                 match &related {
                     Some(related) => note_related(policy, subject_state, related, &mut changes, now),
-                    // Read only if it is needed; then everything is decided again.
                     None => {
-                        asked = Some(subject_state.shares_mail_with.clone());
+                        asked = Some((Asked::Relatives, subject_state.shares_mail_with.clone()));
                         return Vec::new();
                     }
                 }
@@ -79,7 +90,10 @@ pub async fn evaluate<R: Reputation>(
         })
         .await?;
         match asked {
-            Some(shares_mail_with) => related = Some(relatives(store, shares_mail_with).await?),
+            Some((Asked::OwnSets, subjects)) => {
+                own_sets = Some(sets_of(policy, store, subject, &subjects, now).await?);
+            }
+            Some((Asked::Relatives, subjects)) => related = Some(relatives(store, subjects).await?),
             None => break changes,
         }
     };
@@ -104,6 +118,132 @@ pub async fn evaluate<R: Reputation>(
 /// Whether a change reports harm to people.
 fn reports_harm(change: &Change) -> bool {
     change.transition.as_ref().is_some_and(|transition| transition.level.is_some())
+}
+
+/// What a decision needs to know of the subjects that share mail with its own.
+#[derive(Clone, Copy)]
+enum Asked {
+    OwnSets,
+    Relatives,
+}
+
+/// Whether a change limits mail because of a verdict.
+fn limits_by_a_verdict(change: &Change) -> bool {
+    change.transition.as_ref().is_some_and(|transition| {
+        transition.cause == Cause::Verdict && transition.level.is_some_and(|level| level > Level::Warn)
+    })
+}
+
+/// Whether the harm of a subject may be that of one of its configuration sets alone: of an identity that the gate stops, and
+/// with it the mail of its other sets.
+fn may_be_of_a_set(policy: &Policy, subject: &Subject) -> bool {
+    policy.gate_in_use && matches!(subject, Subject::Identity(_))
+}
+
+/// The configuration sets of an identity that can answer for its harm: their mail can be stopped, and is if that of the
+/// identity is.
+async fn sets_of<R: Reputation>(
+    policy: &Policy,
+    store: &mut R,
+    identity: &Subject,
+    shares_mail_with: &BTreeSet<Subject>,
+    now: Now,
+) -> Result<Vec<(Subject, SubjectState)>, PortError> {
+    let mut sets = Vec::new();
+    for set in shares_mail_with.iter().filter(|subject| matches!(subject, Subject::ConfigurationSet(_))) {
+        if policy.is_shadow(set) && !policy.is_shadow(identity) {
+            continue;
+        }
+        let known = store.subject_state(set, now).await?;
+        let overridden = known.breaker(None).breaker.overridden;
+        let key = Key { subject: set.clone(), isp: None };
+        if cap(policy, &key, known) == Level::Pause && matches!(overridden, Override::None | Override::ForcedOpen) {
+            sets.push((set.clone(), known.clone()));
+        }
+    }
+    Ok(sets)
+}
+
+/// An identity is spared for its mail by other sets only if it has at least so much of it, in the days that are judged: the
+/// fewest in which one bounce is within the limit of 5 %.
+const LEAST_REST: u64 = 20;
+
+/// Drops the changes that limit an identity for the harm of configuration sets of its own whose breakers act on it, or are
+/// about to, if there is other mail and it is good. The identity is re-armed, so that this harm is not judged again.
+fn leave_to_sets(
+    policy: &Policy,
+    subject_state: &mut SubjectState,
+    board: &Board,
+    sets: &[(Subject, SubjectState)],
+    changes: &mut Vec<Change>,
+    now: Now,
+) {
+    let steps: BTreeMap<Isp, BreakerState> =
+        changes.iter().filter_map(|change| Some((change.key.isp?, change.next.clone()))).collect();
+    for change in changes.iter_mut().filter(|change| limits_by_a_verdict(change)) {
+        let Some(verdict) = change.transition.as_ref().and_then(|transition| transition.verdict) else { continue };
+        let isp = change.key.isp;
+        let answering: Vec<&(Subject, SubjectState)> =
+            sets.iter().filter(|(_, set)| acts_on(policy, board, set, isp, &verdict, now)).collect();
+        if answering.is_empty() {
+            continue;
+        }
+        let known = subject_state.breaker(isp).breaker;
+        let (since, excluded) = match isp {
+            Some(isp) => (since_of_isp(subject_state, board, isp), Vec::new()),
+            None => (known.since, left_out(policy, subject_state, board, &steps)),
+        };
+        // Of a set, the minutes of the hour in which the identity was re-armed may not be known.
+        let whole_hours = |since: Minute| if since < edge(now) { since.plus(HOUR - 1).hour() } else { since };
+        let since = ArmedSince { pause: whole_hours(since.pause), throttle: whole_hours(since.throttle) };
+        let mut rest = subject_state.timeline.without(answering.iter().map(|(_, set)| &set.timeline));
+        let mails = judge::sum(&mut rest, isp, &excluded, judged_from(now)).tally(verdict.metric);
+        let judge = Judge::new(policy, isp, &excluded, now);
+        let judgement = judge.judgement(&mut rest, since);
+        let is_good = judgement.throttle.is_none() && judgement.pause.is_none() && !judge.shows_harm(&mut rest, since);
+        if mails.population < LEAST_REST || !is_good {
+            continue;
+        }
+        // It counts among the senders that an ISP's own trouble hits.
+        let troubled = isp.filter(|_| known.state == State::Closed).map(|_| now);
+        let names: Vec<String> = answering.iter().map(|(set, _)| set.to_string()).collect();
+        let state = known.state.name();
+        change.transition = change.transition.take().map(|transition| Transition {
+            from: state,
+            to: state,
+            level: None,
+            cause: Cause::Pardon,
+            verdict: None,
+            reason: format!(
+                "the harm is that of {}; {} mails by its other configuration sets are good: it is not blamed, and only mail \
+                 accepted from now on counts",
+                listed(&names),
+                mails.population
+            ),
+            shares_mail_with: answering.iter().map(|(set, _)| set.clone()).collect(),
+            ..transition
+        });
+        change.next = BreakerState { since: ArmedSince::both(now.next_minute()), troubled, ..known };
+        change.places = None;
+        change.controls.clear();
+    }
+}
+
+/// Whether a set acts on the harm of a verdict about its identity: it is stopped or slowed, or was since, or is about to be.
+fn acts_on(policy: &Policy, board: &Board, set: &SubjectState, isp: Option<Isp>, verdict: &Verdict, now: Now) -> bool {
+    let acted = |known: &BreakerState| {
+        known.state != State::Closed || known.worsened.is_some_and(|at| at.minute() >= verdict.from)
+    };
+    let keys = set.breakers.iter().filter(|(known, _)| known.is_none() || **known == isp || isp.is_none());
+    if keys.into_iter().any(|(_, known)| acted(&known.breaker)) {
+        return true;
+    }
+    let since = match isp {
+        Some(isp) => since_of_isp(set, board, isp),
+        None => set.breaker(None).breaker.since,
+    };
+    let judgement = Judge::new(policy, isp, &[], now).judgement(&mut set.timeline.clone(), since);
+    judgement.throttle.is_some() || judgement.pause.is_some()
 }
 
 /// Identities of a configuration set whose other configuration sets are looked up.
@@ -185,14 +325,18 @@ fn spread_over(sets: &[(&Subject, &Relative)]) -> String {
             format!("; its mail goes by {MAX_SHARING} configuration sets and more")
         }
         several => {
-            let more = match several.len().saturating_sub(MAX_NAMED) {
-                0 => String::new(),
-                more => format!(" and {more} more"),
-            };
-            let named = several[..several.len().min(MAX_NAMED)].join(", ");
-            format!("; it spans {named}{more}, none of which has shown harm by itself")
+            format!("; it spans {}, none of which has shown harm by itself", listed(several))
         }
     }
+}
+
+/// The first of these names, and how many more there are.
+fn listed(names: &[String]) -> String {
+    let more = match names.len().saturating_sub(MAX_NAMED) {
+        0 => String::new(),
+        more => format!(" and {more} more"),
+    };
+    format!("{}{more}", names[..names.len().min(MAX_NAMED)].join(", "))
 }
 
 /// Whether a subject's own mail can be stopped: SES has a switch for configuration sets, tenants and the account; the
@@ -466,7 +610,9 @@ pub fn assess(
             };
             let mut step = breaker::step(&policy.breaker, standing, &known.breaker, Input::Judged(&judgement), now);
             if policy.gate_in_use {
-                step.next.troubled = None;
+                // That of an identity whose harm was left to its sets.
+                breaker::forget_trouble(&policy.breaker, &mut step.next, now);
+                step.next.troubled = step.next.troubled.filter(|_| step.next.state == State::Closed);
             } else if excused {
                 // Mail continues, and so do warnings; harm that is not blamed here is not new trouble.
                 breaker::forget_trouble(&policy.breaker, &mut step.next, now);
@@ -560,11 +706,7 @@ fn because_of_budget(
         Admission::Full(magnitude) => {
             let holders = budget::holders(pauses, *magnitude).filter(|other| *other != subject);
             let holders: Vec<String> = holders.map(Subject::to_string).collect();
-            let more = match holders.len().saturating_sub(MAX_NAMED) {
-                0 => String::new(),
-                more => format!(" and {more} more"),
-            };
-            let named = holders[..holders.len().min(MAX_NAMED)].join(", ");
+            let named = listed(&holders);
             let by_hand = if policy.gate_in_use
                 || shadow
                 || control(key, Effect::Stop) != Some(ControlKind::PauseConfigurationSet)
@@ -575,7 +717,7 @@ fn because_of_budget(
                 format!(". Without a gate the quota holds nothing back: to stop it now, ses-breaker stop {target}")
             };
             format!(
-                "; the places for harm of {magnitude} clean mails are taken by {named}{more}. It is judged again each \
+                "; the places for harm of {magnitude} clean mails are taken by {named}. It is judged again each \
                  minute{by_hand}"
             )
         }

@@ -48,7 +48,8 @@ pub struct Transition {
     pub gate: bool,
     /// Subjects that share mail with it, so that they may report the same harm: see
     /// [`SubjectState::shares_mail_with`](crate::ports::SubjectState::shares_mail_with);
-    /// for a configuration set also the other configuration sets of its identities. Empty if there is no harm.
+    /// for a configuration set also the other configuration sets of its identities. For an identity whose harm is left to
+    /// configuration sets, these. Otherwise empty if there is no harm.
     pub shares_mail_with: BTreeSet<Subject>,
 }
 

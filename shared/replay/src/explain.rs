@@ -102,7 +102,7 @@ pub struct ExplainedEvidence {
     pub stretch_population: u64,
     /// Numerator over the stretch.
     pub stretch_bad: u64,
-    /// How many of these are not evidence, because a business domain counts once a day; missing if all are.
+    /// How many of these are not evidence, because a business domain, or a person, counts once a day; missing if all are.
     #[serde(skip_serializing_if = "zero")]
     pub stretch_repeats: u64,
 }
@@ -191,7 +191,7 @@ pub struct ExplainedCell {
     pub population: u64,
     /// Numerator.
     pub bad: u64,
-    /// How many of these are not evidence, because a business domain counts once a day; missing if all are.
+    /// How many of these are not evidence, because a business domain, or a person, counts once a day; missing if all are.
     #[serde(skip_serializing_if = "zero")]
     pub repeats: u64,
     /// The rate; null = no data.

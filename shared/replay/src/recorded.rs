@@ -25,7 +25,7 @@ pub struct RecordedUnit {
     pub cohort: Minute,
     /// The subjects that it counts for, by the policy under which it was recorded.
     pub subjects: Vec<Subject>,
-    /// The bucket of the recipient's domain, of a hard bounce at a business domain.
+    /// The bucket of its cause, of a hard bounce at a business domain or a complaint.
     pub bucket: Option<Bucket>,
 }
 
@@ -40,7 +40,7 @@ pub struct Counted<'a> {
     pub sender: SenderId,
     /// Name of the ISP.
     pub isp: &'a str,
-    /// Of hard bounces at business domains, the bucket of their domains.
+    /// The bucket of their cause, of hard bounces at a business domain or complaints.
     pub bucket: Option<Bucket>,
     /// Their number.
     pub units: u64,

@@ -315,7 +315,8 @@ pub enum Cause {
     Person,
     /// The ISP is in trouble of its own.
     Incident,
-    /// It had been blamed for the trouble of an ISP.
+    /// It had been blamed for the trouble of an ISP; or, of an identity, the harm is that of configuration sets whose own
+    /// breakers act.
     Pardon,
     /// Time passed, with clean mail or without mail; or the policy was changed.
     Time,

@@ -54,43 +54,24 @@ impl Counters {
 
     /// Notes the causes of units that [`Counters::add`] counts as well: hard bounces at business domains, or complaints.
     pub fn add_causes(&mut self, kind: UnitKind, grouped: Grouped) {
-        match kind {
-            UnitKind::HardBounce => self.at_domains.merge(grouped),
-            UnitKind::Complaint => self.by_people.merge(grouped),
-            UnitKind::Sent
-            | UnitKind::Delivered
-            | UnitKind::SoftBounce
-            | UnitKind::Undetermined
-            | UnitKind::Suppressed
-            | UnitKind::Delay
-            | UnitKind::Deferral
-            | UnitKind::Block
-            | UnitKind::Reject
-            | UnitKind::RenderingFailure
-            | UnitKind::Open
-            | UnitKind::Click
-            | UnitKind::RefusedBounce => {}
+        match Metric::harmed_by(kind) {
+            Some(Metric::HardBounce) => self.at_domains.merge(grouped),
+            Some(Metric::Complaint) => self.by_people.merge(grouped),
+            Some(Metric::Delay | Metric::Block) | None => {}
         }
     }
 
     /// The units of a kind whose cause is known: hard bounces at business domains, or complaints.
     pub fn causes(&self, kind: UnitKind) -> Grouped {
-        match kind {
-            UnitKind::HardBounce => self.at_domains,
-            UnitKind::Complaint => self.by_people,
-            UnitKind::Sent
-            | UnitKind::Delivered
-            | UnitKind::SoftBounce
-            | UnitKind::Undetermined
-            | UnitKind::Suppressed
-            | UnitKind::Delay
-            | UnitKind::Deferral
-            | UnitKind::Block
-            | UnitKind::Reject
-            | UnitKind::RenderingFailure
-            | UnitKind::Open
-            | UnitKind::Click
-            | UnitKind::RefusedBounce => Grouped::default(),
+        Metric::harmed_by(kind).map(|metric| self.causes_of(metric)).unwrap_or_default()
+    }
+
+    /// The bad units of a metric whose cause is known.
+    pub(crate) fn causes_of(&self, metric: Metric) -> Grouped {
+        match metric {
+            Metric::HardBounce => self.at_domains,
+            Metric::Complaint => self.by_people,
+            Metric::Delay | Metric::Block => Grouped::default(),
         }
     }
 

@@ -12,7 +12,6 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
-use crate::UnitKind;
 use crate::counters::{Counters, Metric, Tally};
 use crate::grouped::GroupsOfDay;
 use crate::time::{DAY, HOUR, Minute};
@@ -132,11 +131,7 @@ impl Walk {
     /// Advances over one cell `[from, until)` of the mail of one key. Of hard bounces at one business domain one counts
     /// on a UTC day, and the others are neither bad nor good. Returns how many do not count.
     pub fn pass(&mut self, ladder: &Ladder, metric: Metric, from: Minute, until: Minute, cell: &Counters) -> u64 {
-        let repeats = match metric {
-            Metric::HardBounce => self.causes.repeats(from, cell.causes(UnitKind::HardBounce)),
-            Metric::Complaint => self.causes.repeats(from, cell.causes(UnitKind::Complaint)),
-            Metric::Delay | Metric::Block => 0,
-        };
+        let repeats = self.causes.repeats(from, cell.causes_of(metric));
         let tally = cell.tally(metric);
         // Of complaints, those that are no data are left out already.
         let repeats = repeats.min(tally.bad);

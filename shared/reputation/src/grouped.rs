@@ -82,6 +82,11 @@ impl Grouped {
         self.count = self.count.saturating_add(other.count);
         self.buckets.merge(other.buckets);
     }
+
+    /// How many of them repeat a cause, about.
+    pub(crate) fn repeats(self) -> u64 {
+        GroupsOfDay::default().repeats(Minute(0), self)
+    }
 }
 
 /// One bad mail; none without a bucket.

@@ -59,11 +59,6 @@ pub struct Probe {
     pub relapse: Option<Verdict>,
 }
 
-/// A test after complaints fails at this many times the limit ...
-const RELAPSE_TIMES: f64 = 3.0;
-/// ... with at least this number of complaints.
-const RELAPSE_COMPLAINTS: u64 = 3;
-
 impl Judgement {
     /// Keeps a verdict if it is worse than the known one of its level.
     pub fn consider(&mut self, verdict: impl Into<Option<Verdict>>) {
@@ -124,8 +119,12 @@ impl<'a> Judge<'a> {
         settled.remove(&sum(timeline, self.isp, self.left_out, until));
         let tally = all.tally(metric);
         let limit = self.policy.metrics.rule(metric).limit;
-        let line = limit * RELAPSE_TIMES;
-        let is_relapse = tally.bad >= RELAPSE_COMPLAINTS && tally.rate().is_some_and(|rate| rate >= line);
+        let rules = &self.policy.breaker;
+        let line = limit * rules.relapse_times;
+        // Several complaints of one person are one.
+        let people = tally.bad.saturating_sub(all.causes_of(metric).repeats());
+        let rate = Tally { bad: people, ..tally }.rate();
+        let is_relapse = people >= rules.relapse_complaints && rate.is_some_and(|rate| rate >= line);
         let verdict = Verdict {
             level: Level::Pause,
             metric,
@@ -269,7 +268,7 @@ pub struct WalkedCell {
     pub cell: Cell,
     /// Its numerator and denominator.
     pub tally: Tally,
-    /// How many of its bad mails are not evidence, because a business domain counts once a day.
+    /// How many of its bad mails are not evidence, because a business domain, or a person, counts once a day.
     pub repeats: u64,
     /// The evidence after it, in nats.
     pub evidence: f64,

@@ -293,6 +293,10 @@ pub struct Breaker {
     pub complaint_probe_mails: u64,
     /// As `probe_min_minutes`, after complaints.
     pub complaint_probe_minutes: u32,
+    /// A test after complaints fails at this many times their limit ...
+    pub relapse_times: f64,
+    /// ... with complaints from at least this number of people.
+    pub relapse_complaints: u64,
     /// At most this number of configuration sets of one order of magnitude of harm are paused within an hour: see
     /// [`crate::budget`].
     pub max_pauses_per_hour: u32,

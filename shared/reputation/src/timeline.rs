@@ -254,6 +254,23 @@ impl Timeline {
         cells
     }
 
+    /// The mail that is not in `parts`. A part that has mail which is not in the whole takes away no more than there is.
+    #[must_use]
+    pub fn without<'a>(&self, parts: impl IntoIterator<Item = &'a Timeline>) -> Timeline {
+        let mut rest = self.clone();
+        for part in parts {
+            if let (Some(all), Some(part)) = (&mut rest.all, part.series(None)) {
+                all.remove(part);
+            }
+            for (isp, series) in &mut rest.isps {
+                if let Some(part) = part.series(Some(*isp)) {
+                    series.remove(part);
+                }
+            }
+        }
+        rest
+    }
+
     /// Drops the minutes and hours that are too old at `now`. Days are few: the store lets them expire.
     pub fn prune(&mut self, now: Now) {
         for series in self.all.as_deref_mut().into_iter().chain(self.isps.iter_mut().map(|(_, series)| series)) {
@@ -360,6 +377,20 @@ impl Series {
         if let Some(metric) = Metric::harmed_by(kind) {
             let bad = &mut self.bad[metric as usize];
             *bad = (*bad).max(Some(minute));
+        }
+    }
+
+    /// Subtracts the cohorts of another series.
+    fn remove(&mut self, part: &Series) {
+        self.memory = None;
+        let lengths =
+            [(&mut self.minutes, &part.minutes), (&mut self.hours, &part.hours), (&mut self.days, &part.days)];
+        for (own, part) in lengths {
+            for (from, counters) in &mut own.0 {
+                if let Some(part) = part.get(*from) {
+                    counters.remove(&if self.heard { part.heard() } else { *part });
+                }
+            }
         }
     }
 

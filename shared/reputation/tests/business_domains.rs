@@ -194,6 +194,33 @@ fn totals_and_ratios_count_every_bounce() {
     assert!(verdict.to_string().contains("over 24 h: the pause line is 10 %"), "{verdict}");
 }
 
+/// 1,000 deliveries of a test after complaints, with three complaints: 0.3 %, three times the limit.
+#[test]
+fn complaints_of_one_person_do_not_fail_a_test_and_those_of_three_do() {
+    let policy = Policy::default();
+    let yahoo = IspMap::builtin().by_name("yahoo").unwrap();
+    let relapses = |people: [Option<&str>; 3]| {
+        let mut timeline = Timeline::default();
+        let now = end_of(START.plus(5));
+        for _ in 0..1_000 {
+            timeline.add_unit(&unit(UnitKind::Sent, yahoo, START, None), true, now);
+            timeline.add_unit(&unit(UnitKind::Delivered, yahoo, START, None), true, now);
+        }
+        for person in people {
+            timeline.add_unit(&unit(UnitKind::Complaint, yahoo, START, person.map(bucket_of)), true, now);
+        }
+        let judge = Judge::new(&policy, None, &[], now).testing(Some((Metric::Complaint, 720)));
+        let probe = judge.judgement(&mut timeline, ArmedSince::default()).probe;
+        assert_eq!(probe.bad, 3, "each is counted");
+        probe.relapse.is_some()
+    };
+    let [a, b, c] = &apart(3)[..] else { unreachable!() };
+    assert!(relapses([Some(a), Some(b), Some(c)]));
+    assert!(relapses([None; 3]), "written by an earlier release");
+    assert!(!relapses([Some(a), Some(a), Some(a)]));
+    assert!(!relapses([Some(a), Some(b), Some(a)]));
+}
+
 #[test]
 fn domains_of_mailbox_providers_and_of_the_policy_are_not_business_domains() {
     let map = IspMap::with_entries([("a.example", "google-workspace"), ("b.example", "b")]).unwrap();

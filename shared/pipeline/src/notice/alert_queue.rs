@@ -178,7 +178,7 @@ impl AlertQueue {
             (sent.group, sent.heard) = (group.clone(), now.0);
             if is_reported {
                 sent.note_sent(known.policy, fact, now);
-            } else {
+            } else if !fact.is_left_to_sets() {
                 sent.hold_back(fact);
             }
         }
@@ -187,6 +187,10 @@ impl AlertQueue {
 
     /// Whether people are notified of it at once.
     fn is_news(&self, policy: &Policy, fact: &Fact, now: Now) -> bool {
+        // People hear of the set.
+        if fact.is_left_to_sets() {
+            return false;
+        }
         if self.is_of_a_known_incident(policy, fact, now) && self.has_room_to_hold_back(fact) {
             return false;
         }

@@ -71,6 +71,11 @@ impl Fact {
         self.isp.is_none() && self.shares_mail_with.iter().any(|other| other.to_string() == key)
     }
 
+    /// Whether it says that the harm of an identity is left to configuration sets of its own, and nothing else happened.
+    pub(crate) fn is_left_to_sets(&self) -> bool {
+        self.cause == Cause::Pardon && self.from == self.to && !self.shares_mail_with.is_empty()
+    }
+
     /// Whether a verdict moved it, and other configuration sets send for the same identity: they may follow within seconds.
     pub(crate) fn may_be_followed(&self) -> bool {
         let is_set = |subject: &Subject| matches!(subject, Subject::ConfigurationSet(_));

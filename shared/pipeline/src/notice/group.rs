@@ -101,9 +101,10 @@ fn are_related(a: &Fact, b: &Fact, sent: &BTreeMap<String, SentLog>) -> bool {
     }
 }
 
-/// Whether `a` is an ISP's own trouble that explains `b`.
+/// Whether `a` is an ISP's own trouble that explains `b`, or a configuration set that the harm of `b` is left to.
 fn explains(a: &Fact, b: &Fact) -> bool {
-    a.cause == Cause::Incident && (a.isp == b.isp || (b.isp.is_none() && b.cause == Cause::Pardon))
+    let of_set = b.is_left_to_sets() && a.is_bad_news() && b.shares_mail_with.contains(&a.subject);
+    of_set || (a.cause == Cause::Incident && (a.isp == b.isp || (b.isp.is_none() && b.cause == Cause::Pardon)))
 }
 
 /// A mail has one configuration set, one identity and one tenant.

@@ -334,12 +334,17 @@ fn others(known: &Known<'_>, lead: &Fact, facts: &[&Fact]) -> String {
     if keys.is_empty() {
         return String::new();
     }
-    let mut text = "\nAlso affected:\n".to_owned();
+    let left = facts.iter().all(|fact| fact.key() == lead.key() || fact.is_left_to_sets());
+    let mut text = if left { "\nAlso:\n" } else { "\nAlso affected:\n" }.to_owned();
     let mut reasons = BTreeSet::from([lead.why()]);
     for key in keys.iter().take(MAX_OTHERS) {
         let moves = moves(facts, key);
         let Some(last) = moves.last().copied() else { continue };
-        let way = if last.from == last.to { "warning".to_owned() } else { way(&moves) };
+        let way = match last.from == last.to {
+            true if last.is_left_to_sets() => format!("not affected, {}", last.to.word(last.gate)),
+            true => "warning".to_owned(),
+            false => way(&moves),
+        };
         let key = full_name(&last.subject, last.isp.as_deref());
         text.push_str(&format!("- {key}: {way}"));
         if last.controls.iter().any(is_for_ses) && !last.shadow {
@@ -458,7 +463,7 @@ fn next(policy: &Policy, fact: &Fact) -> String {
                 format!("up to {} mails ({} after complaints)", breaker.probe_mails, breaker.complaint_probe_mails);
             let minutes =
                 format!("{} min ({} after complaints)", breaker.probe_min_minutes, breaker.complaint_probe_minutes);
-            let then = "If harm goes on, it is stopped again, for longer. Without mail it waits for the next.";
+            let then = "If harm goes on, it is stopped again, for longer.";
             if fact.gate {
                 format!(
                     "once {mails} were sent {minutes} ago without a verdict, the quota comes back step by step. {then}"
@@ -466,7 +471,7 @@ fn next(policy: &Policy, fact: &Fact) -> String {
             } else {
                 format!(
                     "as soon as {mails} are sent, it is stopped for {minutes}, until their outcomes are known; if they are good, \
-                     all mail is sent again. {then}"
+                     all mail is sent again. {then} Without mail it waits for the next."
                 )
             }
         }

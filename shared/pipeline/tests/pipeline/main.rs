@@ -2,6 +2,7 @@
 //! `ARCHITECTURE.md`, as far as the use cases alone can keep or break them, with simulated crashes and races between the
 //! use cases and their ports. One program, so that [`kit`] exists once.
 
+mod blame;
 mod budget_simulation;
 mod business_domains;
 mod classify;

@@ -415,6 +415,40 @@ fn of_one_identity(fixture: &mut Fixture, set: &str, bounces: u32) {
     pollster::block_on(evaluate(&policy, &mut fixture.store, &key.subject, &BTreeSet::new(), now)).unwrap();
 }
 
+#[test]
+fn what_is_left_to_a_set_is_said_with_the_stop_of_that_set_and_otherwise_only_recorded() {
+    let mut fixture = Fixture::with_gate();
+    let identity: reputation::Subject = "identity:a.example".parse().unwrap();
+    let gmail = fixture.policy.isp_map.by_name("gmail").unwrap();
+    let mail = |fixture: &mut Fixture, bounces: u32, others: u32| {
+        let subject_state = pollster::block_on(fixture.store.subject_state(&identity, fixture.now)).unwrap();
+        for (kind, count) in
+            [(UnitKind::Sent, bounces + others), (UnitKind::HardBounce, bounces), (UnitKind::Delivered, others)]
+        {
+            subject_state.timeline.add(fixture.now.minute(), gmail, kind, count, false, fixture.now);
+        }
+        of_one_identity(fixture, "news", bounces);
+        let (policy, now) = (fixture.policy.clone(), fixture.now);
+        pollster::block_on(evaluate(&policy, &mut fixture.store, &identity, &BTreeSet::new(), now)).unwrap();
+    };
+    mail(&mut fixture, 20, 30);
+    let messages = reported_after_a_while(&mut fixture);
+    insta::assert_snapshot!(
+        messages.iter().map(|message| message.text(&Place::default())).collect::<Vec<_>>().join("\n")
+    );
+    // Some of its mail was accepted before the stop took effect.
+    fixture.minutes(3);
+    mail(&mut fixture, 20, 0);
+    assert!(reported_after_a_while(&mut fixture).is_empty());
+    fixture.minutes(600);
+    assert!(reported_after_a_while(&mut fixture).iter().all(|message| message.subject != identity.to_string()));
+    let left = fixture.store.transitions.iter().filter(|transition| transition.key.subject == identity);
+    assert_eq!(
+        left.map(|transition| (transition.from, transition.to, transition.cause)).collect::<Vec<_>>(),
+        [(StateName::Closed, StateName::Closed, Cause::Pardon); 2]
+    );
+}
+
 /// The messages that are sent after the time in which sets of one identity may follow each other.
 fn reported_after_a_while(fixture: &mut Fixture) -> Vec<Message> {
     fixture.now = Now(fixture.now.0 + 20_000);

@@ -354,7 +354,9 @@ fn cells(behind: &ExplainedCells) -> String {
         out.push_str(&paint(DIM, &more));
     }
     if shows_counted {
-        out.push_str(&paint(DIM, "counted: hard bounces at one business domain count once a day\n"));
+        let by_people = behind.metric == Metric::Complaint.name();
+        let what = if by_people { "complaints of one person" } else { "hard bounces at one business domain" };
+        out.push_str(&paint(DIM, &format!("counted: {what} count once a day\n")));
     }
     out
 }

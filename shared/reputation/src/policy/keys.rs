@@ -469,6 +469,18 @@ const BREAKER: &[Key] = &[
         "As `probe_min_minutes`, after complaints, because complaints take hours; and how long the quota then stays as it is.",
     ),
     key(
+        "relapse_times",
+        "times",
+        number(1.0, 1_000.0),
+        "A test after complaints fails at this many times the limit of complaints, also if that is no evidence for a stop by itself.",
+    ),
+    key(
+        "relapse_complaints",
+        "people",
+        whole(1, 1_000_000),
+        "It fails so only with complaints from at least this number of people.",
+    ),
+    key(
         "max_pauses_per_hour",
         "configuration sets",
         whole(1, 10_000),
