@@ -18,6 +18,7 @@ pub(super) fn digest(digest: &Digest) -> String {
     let mut out = wrapped("", &format!("Breaker states now, and the mail that SES accepted on {day} ({zone})."));
     out.push_str(&forecast(digest));
     out.push_str(&rates(digest));
+    out.push_str(&soft(digest));
     out.push_str(&not_closed(digest));
     out.push_str(&quotas(digest));
     let cooling = digest.cooling.iter().map(|cooling| {
@@ -100,6 +101,26 @@ fn rates(digest: &Digest) -> String {
     if digest.rates.iter().any(|row| row.shadow) {
         out.push_str("  (state): decided in shadow, and nothing is done\n");
     }
+    out
+}
+
+fn soft(digest: &Digest) -> String {
+    let rows = digest.soft.iter().map(|row| {
+        let all = row.soft + row.undetermined;
+        let rate = percent((row.mails > 0).then(|| all as f64 / row.mails as f64));
+        let (all, mails) = (thousands(all), thousands(row.mails));
+        format!("{}: {all} of {mails} mails ({rate}), most of them at {}", row.configuration_set, row.isp)
+    });
+    let rows: Vec<String> = rows.collect();
+    if rows.is_empty() {
+        return String::new();
+    }
+    let mut out = list("Many soft or undetermined bounces", rows);
+    out.push_str(&wrapped(
+        "  ",
+        "They count for no rate and stop nothing. Full mailboxes mean an old list; for all else `diagnosticCode` in your \
+         bounce events says what the server answered.",
+    ));
     out
 }
 

@@ -131,3 +131,45 @@ fn a_day_without_mail_has_no_digest() {
     let found = Findings { mail: BTreeMap::new(), ..found(&policy) };
     assert!(!Digest::of(&policy, &found).has_mail());
 }
+
+#[test]
+fn a_digest_says_where_soft_and_undetermined_bounces_are_many() {
+    let policy = Policy::from_toml(POLICY).unwrap();
+    let [gmail, other] = ["gmail", "other"].map(|name| policy.isp_map.by_name(name).unwrap());
+    let with = |delivered: u32, soft: u32, undetermined: u32| {
+        let mut counters = counters(delivered, 0, 0, 0, false);
+        for (kind, count) in [(UnitKind::SoftBounce, soft), (UnitKind::Undetermined, undetermined)] {
+            counters.add(UnitKind::Sent, count, false);
+            counters.add(kind, count, false);
+        }
+        counters
+    };
+    let soft = |sets: &[(&str, Counters, Counters)]| {
+        let mail = sets.iter().map(|(set, gmails, others)| {
+            (subject(&format!("configuration-set:{set}")), BTreeMap::from([(gmail, *gmails), (other, *others)]))
+        });
+        let digest = Digest::of(&policy, &Findings { mail: mail.collect(), ..found(&policy) });
+        let text = digest.text();
+        let section = text.split("\n\n").find(|section| section.starts_with("Many soft")).unwrap_or_default();
+        (section.to_owned(), digest.soft.len())
+    };
+    // Below a tenth, and too few.
+    assert_eq!(
+        soft(&[("a", with(910, 50, 40), with(0, 0, 0)), ("b", with(60, 30, 0), with(0, 0, 0))]),
+        (String::new(), 0)
+    );
+    let (text, rows) = soft(&[
+        ("many", with(700, 200, 10), with(0, 0, 90)),
+        ("more", with(7_000, 400, 0), with(0, 2_600, 0)),
+        ("none", with(100, 0, 0), with(0, 0, 0)),
+    ]);
+    assert_eq!(rows, 2);
+    insta::assert_snapshot!(text, @r"
+    Many soft or undetermined bounces
+      more: 3,000 of 10,000 mails (30 %), most of them at other
+      many: 300 of 1,000 mails (30 %), most of them at gmail
+      They count for no rate and stop nothing. Full mailboxes mean an old
+      list; for all else `diagnosticCode` in your bounce events says what
+      the server answered.
+    ");
+}

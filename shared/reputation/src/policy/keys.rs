@@ -472,7 +472,7 @@ const BREAKER: &[Key] = &[
         "relapse_times",
         "times",
         number(1.0, 1_000.0),
-        "A test after complaints fails at this many times the limit of complaints, also if that is no evidence for a stop by itself.",
+        "A test after complaints fails at this many times the limit of complaints, even without the evidence for a stop.",
     ),
     key(
         "relapse_complaints",
