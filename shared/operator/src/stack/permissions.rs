@@ -243,6 +243,7 @@ fn deployer(place: &Place, named_bucket: Option<&str>) -> Vec<Statement> {
             &[stack],
         ),
         allow("Transform", &["cloudformation:CreateChangeSet"], &[serverless]),
+        allow("FindDeletedStack", &["cloudformation:ListStacks"], &everything()),
         allow(
             "Tables",
             &[
@@ -603,7 +604,15 @@ mod tests {
             for statement in &policy.statement {
                 let by_all = statement.resource == ["*"];
                 // None of them knows a resource ("Service Authorization Reference"), or the resource has no name yet.
-                let known = ["ListSes", "ExamineSources", "ResumeAccount", "MakeKey", "EventSources", "ListLogs"];
+                let known = [
+                    "ListSes",
+                    "ExamineSources",
+                    "ResumeAccount",
+                    "MakeKey",
+                    "EventSources",
+                    "ListLogs",
+                    "FindDeletedStack",
+                ];
                 assert_eq!(by_all, known.contains(&statement.sid), "{}", statement.sid);
                 assert!(statement.action.iter().all(|action| !action.contains('*')), "{}", statement.sid);
             }

@@ -374,8 +374,14 @@ async fn an_upgrade_and_a_purge_know_the_bucket_that_was_named_at_first() {
     assert_eq!(deploy(&fixture.root(), &order, &Asking::CONFIRMED).await.unwrap().bucket, "corp-artifacts");
     let again = deploy(&fixture.root(), &fixture.deploy_order(), &Asking::NOBODY).await.unwrap();
     assert_eq!((again.outcome, again.bucket.as_str()), (Outcome::Unchanged, "corp-artifacts"));
-    let order = taking_down::Order { purge: true, ..taking_down::Order::default() };
-    let gone = down(&fixture.root(), &order, Now(0), &Asking::CONFIRMED).await.unwrap();
+    // Killed anywhere, also when the stack and its tables are gone and only the code is left.
+    let (gone, runs) = killed_everywhere(&fixture, Moment::After, async |access| {
+        let order =
+            taking_down::Order { purge: true, pace: Duration::from_millis(20), ..taking_down::Order::default() };
+        down(&access, &order, Now(0), &Asking::CONFIRMED).await.unwrap()
+    })
+    .await;
+    assert!(runs > 12, "{runs}");
     let purged = gone.purged.as_ref().unwrap();
     assert_eq!((purged.code.as_deref(), &purged.bucket), (Some("corp-artifacts"), &None));
     let left = s3.list_objects_v2().bucket("corp-artifacts").send().await.unwrap();
