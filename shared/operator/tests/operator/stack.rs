@@ -386,6 +386,37 @@ async fn an_upgrade_and_a_purge_know_the_bucket_that_was_named_at_first() {
     assert_eq!((purged.code.as_deref(), &purged.bucket), (Some("corp-artifacts"), &None));
     let left = s3.list_objects_v2().bucket("corp-artifacts").send().await.unwrap();
     assert_eq!(left.contents().iter().filter_map(|object| object.key()).collect::<Vec<_>>(), ["theirs.zip"]);
+/// The length of an object says nothing about its content.
+#[tokio::test(start_paused = true)]
+async fn what_lies_where_the_code_belongs_is_replaced_unless_it_is_the_code() {
+    let fixture = Fixture::new().await;
+    let s3 = aws_sdk_s3::Client::from_conf(
+        aws_sdk_s3::config::Builder::from(&fixture.config).force_path_style(true).build(),
+    );
+    let bucket = deploy(&fixture.root(), &fixture.deploy_order(), &Asking::CONFIRMED).await.unwrap().bucket;
+    let read = async |key: &str| {
+        let object = s3.get_object().bucket(&bucket).key(key).send().await.unwrap();
+        (object.body.collect().await.unwrap().to_vec(), object.last_modified.unwrap())
+    };
+    let listed = s3.list_objects_v2().bucket(&bucket).send().await.unwrap();
+    let keys: Vec<&str> = listed.contents().iter().filter_map(|object| object.key()).collect();
+    assert_eq!(keys.len(), FUNCTIONS.len() + 1, "{keys:?}");
+    let mut known = Vec::new();
+    for key in &keys {
+        known.push(read(key).await.0);
+    }
+    // One is of the right length, and one of no length.
+    s3.put_object().bucket(&bucket).key(keys[0]).body(vec![0; known[0].len()].into()).send().await.unwrap();
+    s3.put_object().bucket(&bucket).key(keys[1]).send().await.unwrap();
+    let untouched = read(keys[2]).await;
+    deploy(&fixture.root(), &fixture.deploy_order(), &Asking::NOBODY).await.unwrap();
+    for (key, known) in keys.iter().zip(&known) {
+        assert_eq!(read(key).await.0, *known, "{key}");
+    }
+    assert_eq!(read(keys[2]).await, untouched, "what was there was uploaded again");
+    fixture.emulator.stop().unwrap();
+}
+
     fixture.emulator.stop().unwrap();
 }
 
