@@ -133,17 +133,8 @@ fn everything() -> Vec<String> {
 fn viewer(place: &Place) -> Vec<Statement> {
     let arns = Arns(place);
     vec![
-        allow(
-            "ReadRates",
-            &["dynamodb:DescribeTable", "dynamodb:GetItem", "dynamodb:Query"],
-            &[arns.own("dynamodb", "table/", "reputation")],
-        ),
+        allow("ReadRates", &["dynamodb:GetItem", "dynamodb:Query"], &[arns.own("dynamodb", "table/", "reputation")]),
         allow("ReadTables", &["kms:Decrypt"], &[arns.of("kms", "key/*")]),
-        allow(
-            "LookUpStack",
-            &["cloudformation:DescribeStacks"],
-            &[arns.of("cloudformation", &format!("stack/{}/*", place.stack))],
-        ),
     ]
 }
 
@@ -153,10 +144,11 @@ fn operator(place: &Place) -> Vec<Statement> {
     vec![
         allow(
             "GiveCommands",
-            &["dynamodb:PutItem", "dynamodb:UpdateItem", "dynamodb:DeleteItem", "dynamodb:ConditionCheckItem"],
+            &["dynamodb:PutItem", "dynamodb:UpdateItem", "dynamodb:DeleteItem"],
             &[table("reputation")],
         ),
         allow("WriteTables", &["kms:Encrypt", "kms:GenerateDataKey"], &[arns.of("kms", "key/*")]),
+        allow("ExamineTable", &["dynamodb:DescribeTable"], &[table("reputation")]),
         allow("Backtest", &["dynamodb:Scan"], &[table("ledger")]),
         allow(
             "Connect",
@@ -170,9 +162,12 @@ fn operator(place: &Place) -> Vec<Statement> {
             &[arns.of("ses", "configuration-set/*")],
         ),
         allow("LookAtTenants", &["ses:GetTenant", "ses:GetReputationEntity"], &[arns.of("ses", "tenant/*")]),
-        allow("ListSes", &["ses:GetAccount", "ses:ListConfigurationSets", "ses:ListEmailIdentities"], &everything()),
+        allow(
+            "ListSes",
+            &["ses:GetAccount", "ses:GetDedicatedIp", "ses:ListConfigurationSets", "ses:ListEmailIdentities"],
+            &everything(),
+        ),
         allow("ExamineIdentities", &["ses:GetEmailIdentity"], &[arns.of("ses", "identity/*")]),
-        allow("ExamineIps", &["ses:GetDedicatedIp"], &[arns.of("ses", "dedicated-ip-pool/*")]),
         allow(
             "MakeDrill",
             &["ses:CreateConfigurationSet", "ses:DeleteConfigurationSet"],
@@ -193,7 +188,7 @@ fn operator(place: &Place) -> Vec<Statement> {
             &["sqs:GetQueueUrl", "sqs:GetQueueAttributes"],
             &[arns.own("sqs", "", "events"), arns.own("sqs", "", "events-dead")],
         ),
-        allow("ExamineSources", &["lambda:ListEventSourceMappings", "lambda:GetAccountSettings"], &everything()),
+        allow("ExamineSources", &["lambda:ListEventSourceMappings"], &everything()),
         allow("ExamineFunctions", &["lambda:GetFunctionConcurrency"], &[arns.of("lambda", "function:*")]),
         allow("ExamineRules", &["events:DescribeRule"], &[arns.own("events", "rule/", "*")]),
     ]
@@ -216,6 +211,7 @@ fn deployer(place: &Place, named_bucket: Option<&str>) -> Vec<Statement> {
             &[arns.of("ses", "configuration-set/*")],
         ),
         allow("ResumeTenants", &["ses:UpdateReputationEntityCustomerManagedStatus"], &[arns.of("ses", "tenant/*")]),
+        allow("ReadLimits", &["lambda:GetAccountSettings"], &everything()),
         allow("ResumeAccount", &["ses:PutAccountSendingAttributes"], &everything()),
         allow(
             "AskWhoMayWhat",
@@ -237,6 +233,7 @@ fn deployer(place: &Place, named_bucket: Option<&str>) -> Vec<Statement> {
                 "cloudformation:DeleteStack",
                 "cloudformation:DescribeChangeSet",
                 "cloudformation:DescribeStackEvents",
+                "cloudformation:DescribeStacks",
                 "cloudformation:ExecuteChangeSet",
                 "cloudformation:ListChangeSets",
             ],
@@ -368,10 +365,10 @@ fn deployer(place: &Place, named_bucket: Option<&str>) -> Vec<Statement> {
             ],
             &[arns.own("lambda", "function:", "*")],
         ),
+        allow("MakeEventSources", &["lambda:CreateEventSourceMapping"], &everything()),
         allow(
             "EventSources",
             &[
-                "lambda:CreateEventSourceMapping",
                 "lambda:DeleteEventSourceMapping",
                 "lambda:GetEventSourceMapping",
                 "lambda:ListTags",
@@ -379,7 +376,7 @@ fn deployer(place: &Place, named_bucket: Option<&str>) -> Vec<Statement> {
                 "lambda:UntagResource",
                 "lambda:UpdateEventSourceMapping",
             ],
-            &everything(),
+            &[arns.of("lambda", "event-source-mapping:*")],
         ),
         allow(
             "Roles",
@@ -607,9 +604,10 @@ mod tests {
                 let known = [
                     "ListSes",
                     "ExamineSources",
+                    "ReadLimits",
                     "ResumeAccount",
                     "MakeKey",
-                    "EventSources",
+                    "MakeEventSources",
                     "ListLogs",
                     "FindDeletedStack",
                 ];
