@@ -89,6 +89,27 @@ impl Installed {
         serde_json::from_str(&printed).unwrap()
     }
 
+    /// The managed policies of the stack say what `policy-of` prints, with the key of the stack.
+    async fn stack_has_the_policies_of_people(&self, outputs: &Value) {
+        let iam = aws_sdk_iam::Client::new(&self.emulator.config().await);
+        for (role, output) in [("viewer", "ViewerPolicyArn"), ("operator", "OperatorPolicyArn")] {
+            let arn = outputs[output].as_str().unwrap();
+            let version = iam.get_policy_version().policy_arn(arn).version_id("v1").send().await.unwrap();
+            let document = version.policy_version.unwrap().document.unwrap();
+            let (account, key) = (self.emulator.account(), outputs["KeyArn"].as_str().unwrap());
+            let printed = self.succeed(&format!("ses-breaker policy-of {role}"));
+            let printed = printed.replace(&format!("arn:aws:kms:eu-west-1:{account}:key/*"), key);
+            let mut printed: Value = serde_json::from_str(&printed).unwrap();
+            // One resource is a text here, and a list of one there.
+            for statement in printed["Statement"].as_array_mut().unwrap() {
+                if let [one] = &statement["Resource"].as_array().unwrap()[..] {
+                    statement["Resource"] = one.clone();
+                }
+            }
+            assert_eq!(serde_json::from_str::<Value>(&decoded(&document)).unwrap(), printed, "{role}");
+        }
+    }
+
     /// Publishes what SES publishes about this many mails, all of which bounce.
     async fn bounce(&self, mails: usize) {
         let topic = format!("arn:aws:sns:eu-west-1:{}:ses-breaker-events", self.emulator.account());
@@ -135,6 +156,17 @@ fn uncalled() -> BTreeSet<String> {
         }
     }
     actions
+}
+
+/// A text without percent encoding, in which IAM returns documents.
+fn decoded(text: &str) -> String {
+    let mut parts = text.split('%');
+    let mut bytes = parts.next().unwrap_or_default().as_bytes().to_vec();
+    for part in parts {
+        bytes.push(u8::from_str_radix(&part[..2], 16).unwrap());
+        bytes.extend(part[2..].bytes());
+    }
+    String::from_utf8(bytes).unwrap()
 }
 
 fn strings(value: &Value) -> Vec<&str> {
@@ -208,7 +240,7 @@ async fn a_wheel_is_all_that_it_takes_to_go_up_act_and_come_down() {
     let took = began.elapsed();
     eprintln!("{up}\nup in {took:.1?}");
     assert!(
-        up.starts_with("stack ses-breaker: created, 6") && up.contains("newsletter  connected, and read back"),
+        up.starts_with("stack ses-breaker: created, 7") && up.contains("newsletter  connected, and read back"),
         "{up}"
     );
     assert!(up.contains("Version 1") || up.contains("version 1"), "{up}");
@@ -220,6 +252,7 @@ async fn a_wheel_is_all_that_it_takes_to_go_up_act_and_come_down() {
 
     let upgraded = fixture.json("ses-breaker up newsletter --yes --wait 0 --parameter LogLevel=debug");
     assert_eq!(upgraded["deployed"]["outcome"], "updated", "{upgraded:#}");
+    fixture.stack_has_the_policies_of_people(&upgraded["deployed"]["outputs"]).await;
 
     fixture.bounce(60).await;
     fixture.is_stopped().await;

@@ -97,7 +97,7 @@ const OF_STACK: [&str; 16] = [
     "Rules",
     "Functions",
     "Roles",
-    "PolicyForGateCallers",
+    "ManagedPolicies",
     "Logs",
     "Alarms",
 ];
@@ -401,7 +401,7 @@ fn deployer(place: &Place, named_bucket: Option<&str>) -> Vec<Statement> {
             &[arns.iam("role")],
         ),
         allow(
-            "PolicyForGateCallers",
+            "ManagedPolicies",
             &[
                 "iam:CreatePolicy",
                 "iam:CreatePolicyVersion",
@@ -642,7 +642,7 @@ mod tests {
             "Topics",
             "Subscriptions",
             "Roles",
-            "PolicyForGateCallers",
+            "ManagedPolicies",
         ];
         for (place, one) in own.iter().enumerate() {
             for other in &own[place + 1..] {
