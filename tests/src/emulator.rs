@@ -475,6 +475,20 @@ pub fn program(name: &str) -> Result<PathBuf> {
 ///
 /// The script's error.
 pub fn wheel(folder: &Path) -> Result<PathBuf> {
+    dist("wheel", folder)?.pop().context("dist made no wheel")
+}
+
+/// The same as packages for npm: the one with the programs, and the one that starts them.
+///
+/// # Errors
+///
+/// The script's error.
+pub fn npm_packages(folder: &Path) -> Result<Vec<PathBuf>> {
+    dist("npm", folder)
+}
+
+/// Puts together the programs and functions of this build.
+fn dist(what: &str, folder: &Path) -> Result<Vec<PathBuf>> {
     let programs = folder.join("programs");
     fs::create_dir_all(&programs)?;
     for name in ["ses-breaker", "replay"] {
@@ -482,11 +496,11 @@ pub fn wheel(folder: &Path) -> Result<PathBuf> {
     }
     let functions = format!("{}={}", lambda_architecture(), functions()?.display());
     let mut dist = Command::new("python3");
-    dist.arg(root().join(".ci/dist")).args(["wheel", "--level", "1", "--functions", &functions]).arg("--programs");
+    dist.arg(root().join(".ci/dist")).args([what, "--level", "1", "--functions", &functions]).arg("--programs");
     dist.arg(&programs).arg("--out").arg(folder);
     let output = dist.stdin(Stdio::null()).output()?;
     ensure!(output.status.success(), "dist failed: {}", output_of(&output));
-    Ok(PathBuf::from(String::from_utf8(output.stdout)?.trim()))
+    Ok(String::from_utf8(output.stdout)?.lines().map(PathBuf::from).collect())
 }
 
 /// This machine's architecture, as Lambda names it.

@@ -2,12 +2,13 @@
 //! tool of Rust, SAM or AWS on the path.
 
 use std::collections::BTreeSet;
-use std::path::PathBuf;
+use std::fs;
+use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
 use std::time::Instant;
 
 use aws::invocation::now;
-use e2e::emulator::{Call, Emulator, eventually, wheel};
+use e2e::emulator::{Call, Emulator, eventually, npm_packages, wheel};
 use serde_json::Value;
 use tempfile::TempDir;
 
@@ -37,6 +38,7 @@ impl Installed {
         let mut pip = Command::new(bin.join("pip"));
         succeed(pip.args(["install", "--quiet", "--no-index", "--disable-pip-version-check"]).arg(wheel));
         eprintln!("installed in {:.1?}", began.elapsed());
+        has_its_manual(&environment);
         let emulator = Emulator::start().unwrap();
         let account = Account::new(&emulator.config().await);
         account.create_configuration_set(SET).await;
@@ -209,6 +211,55 @@ fn calls_equal_the_policy(calls: &[Call], policy: &Value) {
     ];
     assert!(differences.iter().all(|(_, actions)| actions.is_empty()), "{differences:#?}");
     eprintln!("{} calls of {} actions; {} more are allowed", calls.len(), called.len(), uncalled.len());
+}
+
+/// The manual pages and completions lie where `man` and the shells look for them.
+fn has_its_manual(prefix: &Path) {
+    let text = |path: &str| fs::read_to_string(prefix.join("share").join(path)).unwrap_or_else(|_| panic!("no {path}"));
+    for page in ["ses-breaker", "ses-breaker-status", "ses-breaker-policy-push", "replay", "replay-explain"] {
+        assert!(text(&format!("man/man1/{page}.1")).contains(&format!(".TH {page} 1")), "{page}");
+    }
+    for program in ["ses-breaker", "replay"] {
+        assert!(
+            text(&format!("bash-completion/completions/{program}")).contains(&format!(" {program}\n")),
+            "{program}"
+        );
+        let zsh = text(&format!("zsh/site-functions/_{program}"));
+        assert!(zsh.starts_with(&format!("#compdef {program}\n")), "{zsh}");
+        let fish = text(&format!("fish/vendor_completions.d/{program}.fish"));
+        assert!(fish.lines().any(|line| line.starts_with("complete ") && line.contains(program)), "{fish}");
+    }
+}
+
+#[test]
+fn the_packages_for_npm_are_the_same_each_time_and_install_without_a_network() {
+    if !Command::new("npm").arg("--version").output().is_ok_and(|answer| answer.status.success()) {
+        eprintln!("skipped: npm is not installed");
+        return;
+    }
+    let homes = [tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap()];
+    let packages = homes.each_ref().map(|home| npm_packages(home.path()).unwrap());
+    for (one, other) in packages[0].iter().zip(&packages[1]) {
+        assert!(fs::read(one).unwrap() == fs::read(other).unwrap(), "{} differs each time", one.display());
+    }
+    let home = homes[0].path();
+    let mut npm = Command::new("npm");
+    npm.args(["install", "--offline", "--no-audit", "--no-fund", "--ignore-scripts", "--prefix"]).arg(home.join("app"));
+    succeed(npm.args(&packages[0]).env("npm_config_cache", home.join("cache")).env("HOME", home));
+    let run = |name: &str, argument: &str| {
+        let output = Command::new(home.join("app/node_modules/.bin").join(name)).arg(argument).output().unwrap();
+        (output.status.code(), String::from_utf8(output.stdout).unwrap())
+    };
+    for name in ["ses-breaker", "replay"] {
+        let version = format!("{name} {}\n", env!("CARGO_PKG_VERSION"));
+        assert_eq!(run(name, "--version"), (Some(0), version));
+        assert_eq!(run(name, "--nonsense"), (Some(2), String::new()));
+    }
+    let installed = fs::read_dir(home.join("app/node_modules")).unwrap().map(|entry| entry.unwrap().path());
+    let of_machine = installed.into_iter().find(|path| path.join("bin/replay").exists()).unwrap();
+    has_its_manual(&of_machine);
+    let functions = format!("share/ses-breaker/functions/{}", e2e::emulator::lambda_architecture());
+    assert!(of_machine.join(functions).join("gate.zip").exists());
 }
 
 #[test]
