@@ -422,16 +422,22 @@ impl<'a> Case<'a> {
                 next.closes = Some(at.to_string());
                 let first = second_of(moved.plus_minutes(every));
                 let raises = Factor::of_share(factor.share() * 2.0);
-                next.words.push(match raised == raises {
-                    true => {
-                        format!("At {first} UTC it sends the whole quota again (closed), unless harm comes before.")
-                    }
-                    false => format!(
+                next.words.push(if !policy.holds_shares(&key.subject) {
+                    format!(
+                        "All mail is sent meanwhile, because no gate is in use. The warning ends at {} UTC, {} from now (closed), \
+                         unless harm comes before.",
+                        second_of(at),
+                        hours(at.minutes_since(*now)),
+                    )
+                } else if raised == raises {
+                    format!("At {first} UTC it sends the whole quota again (closed), unless harm comes before.")
+                } else {
+                    format!(
                         "At {first} UTC the quota doubles to {raises}, unless harm comes before, and again every \
                          {every} min: it sends the whole quota again (closed) at {} UTC, {} from now.",
                         second_of(at),
                         hours(at.minutes_since(*now)),
-                    ),
+                    )
                 });
                 next.words.push(format!("To resume it now: {resume}"));
             }
@@ -490,9 +496,12 @@ impl<'a> Case<'a> {
              known; {needed} are needed.",
         ));
         next.words.push(format!(
-            "If they are clean, it continues with {} of the quota, at {} UTC at the earliest, unless a verdict stops it again \
-             for longer. After {} UTC fewer are enough, and without mail it waits for the next.",
-            Factor::QUARTER,
+            "If they are clean, {}, at {} UTC at the earliest, unless a verdict stops it again for longer. After {} UTC fewer are \
+             enough, and without mail it waits for the next.",
+            match policy.holds_shares(&key.subject) {
+                true => format!("it continues with {} of the quota", Factor::QUARTER),
+                false => "all mail is sent again".to_owned(),
+            },
             second_of(first),
             second_of(last),
         ));
