@@ -21,6 +21,7 @@ mod drill;
 mod emulated;
 mod explain;
 mod isps;
+mod pictures;
 mod roles;
 mod sender;
 mod stack;

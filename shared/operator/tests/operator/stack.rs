@@ -100,14 +100,14 @@ impl HttpConnector for MortalConnector {
     }
 }
 
-struct Fixture {
-    emulator: Emulator,
-    config: SdkConfig,
+pub(crate) struct Fixture {
+    pub(crate) emulator: Emulator,
+    pub(crate) config: SdkConfig,
     code: tempfile::TempDir,
 }
 
 impl Fixture {
-    async fn new() -> Fixture {
+    pub(crate) async fn new() -> Fixture {
         let emulator = Emulator::start().unwrap();
         // Time is virtual here, so that nobody waits for the pace of SES; so nothing may time out.
         let config = emulator.config().await.into_builder().timeout_config(TimeoutConfig::disabled());
@@ -127,11 +127,11 @@ impl Fixture {
         }
     }
 
-    fn root(&self) -> Access {
+    pub(crate) fn root(&self) -> Access {
         self.access(self.config.clone())
     }
 
-    fn deploy_order(&self) -> deploying::Order {
+    pub(crate) fn deploy_order(&self) -> deploying::Order {
         let (functions, pace) = (Some(self.code.path().to_owned()), Duration::from_millis(20));
         deploying::Order { functions, pace, ..deploying::Order::default() }
     }
@@ -383,6 +383,9 @@ async fn an_upgrade_and_a_purge_know_the_bucket_that_was_named_at_first() {
     assert_eq!((purged.code.as_deref(), &purged.bucket), (Some("corp-artifacts"), &None));
     let left = s3.list_objects_v2().bucket("corp-artifacts").send().await.unwrap();
     assert_eq!(left.contents().iter().filter_map(|object| object.key()).collect::<Vec<_>>(), ["theirs.zip"]);
+    fixture.emulator.stop().unwrap();
+}
+
 /// The length of an object says nothing about its content.
 #[tokio::test(start_paused = true)]
 async fn what_lies_where_the_code_belongs_is_replaced_unless_it_is_the_code() {
@@ -411,9 +414,6 @@ async fn what_lies_where_the_code_belongs_is_replaced_unless_it_is_the_code() {
         assert_eq!(read(key).await.0, *known, "{key}");
     }
     assert_eq!(read(keys[2]).await, untouched, "what was there was uploaded again");
-    fixture.emulator.stop().unwrap();
-}
-
     fixture.emulator.stop().unwrap();
 }
 
