@@ -67,19 +67,26 @@ fn statements_of(role: Role, place: &Place, named_bucket: Option<&str>) -> Vec<S
     statements
 }
 
-/// The statements about what the stack itself consists of, as one. Each of their actions knows one kind of resource, so it
-/// allows no more; and IAM's limits count characters.
+/// The statements of a deployer about what the stack itself consists of, as one, and those about no resource. Each action of the
+/// first knows one kind of resource, so it allows no more; and IAM's limits count characters.
 fn merged(statements: Vec<Statement>) -> Vec<Statement> {
-    let (own, mut others): (Vec<Statement>, Vec<Statement>) =
+    let (own, others): (Vec<Statement>, Vec<Statement>) =
         statements.into_iter().partition(|statement| OF_STACK.contains(&statement.sid));
-    if !own.is_empty() {
-        let actions: BTreeSet<&'static str> =
-            own.iter().flat_map(|statement| statement.action.iter().copied()).collect();
-        let resources: BTreeSet<String> = own.into_iter().flat_map(|statement| statement.resource).collect();
-        let resource: Vec<String> = resources.into_iter().collect();
-        others.push(allow("Stack", &actions.into_iter().collect::<Vec<_>>(), &resource));
+    if own.is_empty() {
+        return others;
     }
+    let (anywhere, mut others): (Vec<Statement>, Vec<Statement>) =
+        others.into_iter().partition(|statement| statement.resource == everything());
+    others.extend([as_one("Anywhere", anywhere), as_one("Stack", own)]);
     others
+}
+
+fn as_one(sid: &'static str, statements: Vec<Statement>) -> Statement {
+    let actions: BTreeSet<&'static str> =
+        statements.iter().flat_map(|statement| statement.action.iter().copied()).collect();
+    let resources: BTreeSet<String> = statements.into_iter().flat_map(|statement| statement.resource).collect();
+    let resource: Vec<String> = resources.into_iter().collect();
+    allow(sid, &actions.into_iter().collect::<Vec<_>>(), &resource)
 }
 
 /// Statements of a deployer that are printed as one.
@@ -597,8 +604,7 @@ mod tests {
             .into_iter()
             .flat_map(|role| [place(), long.clone(), government.clone()].map(|place| (role, place)))
         {
-            let policy = policy_of(role, &place, None);
-            for statement in &policy.statement {
+            for statement in statements_of(role, &place, None) {
                 let by_all = statement.resource == ["*"];
                 // None of them knows a resource ("Service Authorization Reference"), or the resource has no name yet.
                 let known = [
@@ -614,6 +620,7 @@ mod tests {
                 assert_eq!(by_all, known.contains(&statement.sid), "{}", statement.sid);
                 assert!(statement.action.iter().all(|action| !action.contains('*')), "{}", statement.sid);
             }
+            let policy = policy_of(role, &place, None);
             let sids: BTreeSet<&str> = policy.statement.iter().map(|statement| statement.sid).collect();
             assert_eq!(sids.len(), policy.statement.len(), "a Sid occurs once in a policy");
             // A managed policy has at most 6,144 characters; a longer one is put inline in a role, up to 10,240 in all.
