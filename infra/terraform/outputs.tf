@@ -48,6 +48,16 @@ output "gate_callers_policy_arn" {
   value       = aws_cloudformation_stack.ses_breaker.outputs["GateCallersPolicyArn"]
 }
 
+output "viewer_policy_arn" {
+  description = "The policy for roles of people who look."
+  value       = aws_cloudformation_stack.ses_breaker.outputs["ViewerPolicyArn"]
+}
+
+output "operator_policy_arn" {
+  description = "The policy for roles of people who also stop and resume."
+  value       = aws_cloudformation_stack.ses_breaker.outputs["OperatorPolicyArn"]
+}
+
 output "dashboard_url" {
   description = "The dashboard in the console."
   value       = aws_cloudformation_stack.ses_breaker.outputs["DashboardUrl"]

@@ -114,7 +114,7 @@ def start(log):
     sys.argv = ["ministack"]
     try:
         from ministack.app import main
-        from ministack.core import iam_actions
+        from ministack.core import iam_actions, iam_evaluator
         from ministack.services import dynamodb, lambda_svc, ses_v2
         from ministack.services.cloudformation import changesets, handlers, provisioners
         import samtranslator  # noqa: F401  the emulator applies the SAM transform with it
@@ -127,6 +127,8 @@ def start(log):
     know_windows(lambda_svc, provisioners)
     know_properties(lambda_svc, dynamodb, provisioners)
     know_descriptions(handlers)
+    know_actions_and_resources(iam_actions)
+    record_calls(iam_evaluator)
     concede(changesets, handlers)
 
     threading.Thread(target=stop_when_input_ends, daemon=True).start()
@@ -169,6 +171,55 @@ def know_condition_keys(iam_actions):
         return found
 
     iam_actions.request_tag_context = context
+
+
+def know_actions_and_resources(iam_actions):
+    """Teaches the emulator what some calls are to IAM, as the Service Authorization Reference says.
+
+    Lambda's calls about concurrency and limits have actions of their own; a rule on the default bus is named without the bus; a
+    subscription is one of its topic; and SimulatePrincipalPolicy is about the principal that it names.
+    """
+    known_action, known_resource = iam_actions.extract_iam_action, iam_actions.extract_resource_arn
+
+    def action_of(service, method, path, *rest):
+        if service == "lambda" and path.rstrip("/").endswith("/account-settings"):
+            return "lambda:GetAccountSettings"
+        if service == "lambda" and path.endswith("/concurrency") and method != "PUT":
+            return "lambda:" + {"GET": "GetFunctionConcurrency", "DELETE": "DeleteFunctionConcurrency"}[method]
+        return known_action(service, method, path, *rest)
+
+    def resource_of(service, method, path, headers, body, *rest):
+        asked = urllib.parse.parse_qs(body.decode(errors="replace")) if service in ("iam", "sns") and body else {}
+        if asked.get("Action") == ["SimulatePrincipalPolicy"]:
+            return asked["PolicySourceArn"][0]
+        if "SubscriptionArn" in asked:
+            return asked["SubscriptionArn"][0].rpartition(":")[0]
+        return known_resource(service, method, path, headers, body, *rest).replace(":rule/default/", ":rule/")
+
+    iam_actions.extract_iam_action, iam_actions.extract_resource_arn = action_of, resource_of
+
+
+def record_calls(iam_evaluator):
+    """Logs each call that is not the root user's as IAM sees it: a line `call `, and then who, the action, the resource and whether
+    it was allowed, as JSON. What CloudFormation does for a caller is no call of its.
+    """
+    enforce, resolve = iam_evaluator.enforce, iam_evaluator.resolve_principal
+    caller = threading.local()
+
+    def resolved(*arguments):
+        principal = caller.principal = resolve(*arguments)
+        return principal
+
+    def enforced(access_key, action, service, region, resource_arn="*", service_context=None):
+        caller.principal = None
+        denied = enforce(access_key, action, service, region, resource_arn, service_context)
+        principal = caller.principal
+        if getattr(principal, "policies", None) is not None:
+            call = {"by": principal.arn, "action": action, "resource": resource_arn, "allowed": denied is None}
+            sys.stderr.write(f"call {json.dumps(call)}\n")
+        return denied
+
+    iam_evaluator.resolve_principal, iam_evaluator.enforce = resolved, enforced
 
 
 def know_default_sets(ses_v2):

@@ -13,6 +13,7 @@ use std::io::{self, BufRead as _, BufReader, Write as _};
 use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdin, Command, ExitStatus, Output, Stdio};
 use std::sync::OnceLock;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, anyhow, bail, ensure};
@@ -62,6 +63,19 @@ pub struct Deployed {
     pub concessions: BTreeMap<String, String>,
 }
 
+/// A call as IAM sees it.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Deserialize)]
+pub struct Call {
+    /// ARN of the caller.
+    pub by: String,
+    /// The action that it needs, such as `s3:PutObject`.
+    pub action: String,
+    /// ARN of the resource; `*` if the emulator knows none.
+    pub resource: String,
+    /// Whether the caller's policies allow it.
+    pub allowed: bool,
+}
+
 impl Emulator {
     /// Starts it, empty.
     ///
@@ -69,9 +83,11 @@ impl Emulator {
     ///
     /// Says what is missing on this machine and how to install it, or prints the output of the process.
     pub fn start() -> Result<Emulator> {
+        static STARTED: AtomicUsize = AtomicUsize::new(0);
         let places = Places::find()?;
         let python = places.python(EMULATOR)?;
-        let log = places.target.join(format!("emulator/log-{}.txt", std::process::id()));
+        let (process, started) = (std::process::id(), STARTED.fetch_add(1, Ordering::Relaxed));
+        let log = places.target.join(format!("emulator/log-{process}-{started}.txt"));
         let mut process = Command::new(&python)
             .arg(script())
             .args(["start".as_ref(), "--log".as_ref(), log.as_os_str()])
@@ -133,6 +149,23 @@ impl Emulator {
     /// The emulator does not answer.
     pub fn logs(&self, stack: &str) -> Result<String> {
         self.run("logs", stack, &[] as &[&str])
+    }
+
+    /// All calls so far of callers that are not the root user, in order. What CloudFormation did for them is not among these.
+    ///
+    /// # Errors
+    ///
+    /// The log cannot be read.
+    pub fn calls(&self) -> Result<Vec<Call>> {
+        let log = fs::read(&self.log)?;
+        let log = String::from_utf8_lossy(&log);
+        // The last line may not be whole yet.
+        let whole = log.rsplit_once('\n').map_or("", |(whole, _)| whole);
+        whole
+            .lines()
+            .filter_map(|line| line.strip_prefix("call "))
+            .map(|call| Ok(serde_json::from_str(call)?))
+            .collect()
     }
 
     /// Stores the metrics that a stack's functions have printed, as CloudWatch does with its logs. Returns the number of
@@ -442,6 +475,20 @@ pub fn program(name: &str) -> Result<PathBuf> {
 ///
 /// The script's error.
 pub fn wheel(folder: &Path) -> Result<PathBuf> {
+    dist("wheel", folder)?.pop().context("dist made no wheel")
+}
+
+/// The same as packages for npm: the one with the programs, and the one that starts them.
+///
+/// # Errors
+///
+/// The script's error.
+pub fn npm_packages(folder: &Path) -> Result<Vec<PathBuf>> {
+    dist("npm", folder)
+}
+
+/// Puts together the programs and functions of this build.
+fn dist(what: &str, folder: &Path) -> Result<Vec<PathBuf>> {
     let programs = folder.join("programs");
     fs::create_dir_all(&programs)?;
     for name in ["ses-breaker", "replay"] {
@@ -449,11 +496,11 @@ pub fn wheel(folder: &Path) -> Result<PathBuf> {
     }
     let functions = format!("{}={}", lambda_architecture(), functions()?.display());
     let mut dist = Command::new("python3");
-    dist.arg(root().join(".ci/dist")).args(["wheel", "--level", "1", "--functions", &functions]).arg("--programs");
+    dist.arg(root().join(".ci/dist")).args([what, "--level", "1", "--functions", &functions]).arg("--programs");
     dist.arg(&programs).arg("--out").arg(folder);
     let output = dist.stdin(Stdio::null()).output()?;
     ensure!(output.status.success(), "dist failed: {}", output_of(&output));
-    Ok(PathBuf::from(String::from_utf8(output.stdout)?.trim()))
+    Ok(String::from_utf8(output.stdout)?.lines().map(PathBuf::from).collect())
 }
 
 /// This machine's architecture, as Lambda names it.

@@ -106,6 +106,10 @@ export interface SesBreakerOutputs {
   readonly gateUrl: string;
   /** The policy for roles of applications that ask the gate. */
   readonly gateCallersPolicyArn: string;
+  /** The policy for roles of people who look. */
+  readonly viewerPolicyArn: string;
+  /** The policy for roles of people who also stop and resume. */
+  readonly operatorPolicyArn: string;
   /** The dashboard in the console. */
   readonly dashboardUrl: string;
 }
@@ -122,6 +126,8 @@ export const OUTPUTS: { readonly [name in keyof SesBreakerOutputs]: string } = {
   keyArn: "KeyArn",
   gateUrl: "GateUrl",
   gateCallersPolicyArn: "GateCallersPolicyArn",
+  viewerPolicyArn: "ViewerPolicyArn",
+  operatorPolicyArn: "OperatorPolicyArn",
   dashboardUrl: "DashboardUrl",
 };
 

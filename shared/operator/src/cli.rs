@@ -184,12 +184,7 @@ fn demo(global: &Global, args: &DemoArgs, now: Now) -> Result<Exit, Failure> {
     let order = demo::Order { port, seed, speed, length: length.map(Duration::from_secs) };
     let mut gone = false;
     let mut print = |line: Line<'_>| {
-        let term = term_style();
-        let answer = match line {
-            Line::Ready { url, now } => text::demo::ready(url, now, speed, term),
-            Line::Happened(event) => text::demo::happened(event, term),
-        };
-        write_answer(&answer, global.format, global.color).map_err(|error| {
+        write_answer(&line.answer(speed, term_style()), global.format, global.color).map_err(|error| {
             gone = is_gone(&error);
             Failure::Output(error.to_string())
         })

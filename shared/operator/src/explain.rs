@@ -422,16 +422,22 @@ impl<'a> Case<'a> {
                 next.closes = Some(at.to_string());
                 let first = second_of(moved.plus_minutes(every));
                 let raises = Factor::of_share(factor.share() * 2.0);
-                next.words.push(match raised == raises {
-                    true => {
-                        format!("At {first} UTC it sends the whole quota again (closed), unless harm comes before.")
-                    }
-                    false => format!(
+                next.words.push(if !policy.holds_shares(&key.subject) {
+                    format!(
+                        "All mail is sent meanwhile, because no gate is in use. The warning ends at {} UTC, {} from now (closed), \
+                         unless harm comes before.",
+                        second_of(at),
+                        hours(at.minutes_since(*now)),
+                    )
+                } else if raised == raises {
+                    format!("At {first} UTC it sends the whole quota again (closed), unless harm comes before.")
+                } else {
+                    format!(
                         "At {first} UTC the quota doubles to {raises}, unless harm comes before, and again every \
                          {every} min: it sends the whole quota again (closed) at {} UTC, {} from now.",
                         second_of(at),
                         hours(at.minutes_since(*now)),
-                    ),
+                    )
                 });
                 next.words.push(format!("To resume it now: {resume}"));
             }
@@ -491,12 +497,19 @@ impl<'a> Case<'a> {
         ));
         let holds_shares = policy.holds_shares(&key.subject);
         next.words.push(format!(
-            "If they are clean, it continues with {} of the quota, at {} UTC at the earliest, unless a verdict stops it again \
-             for longer. After {} UTC fewer are enough{}.",
-            Factor::QUARTER,
+            "If they are clean, {}, at {} UTC at the earliest, unless a verdict stops it again for longer. After {} UTC {}.",
+            if holds_shares {
+                format!("it continues with {} of the quota", Factor::QUARTER)
+            } else {
+                "all mail is sent again".to_owned()
+            },
             second_of(first),
             second_of(last),
-            if holds_shares { ", or none" } else { ", and without mail it waits for the next" },
+            if holds_shares {
+                "it ends with fewer, or with none"
+            } else {
+                "fewer are enough, and without mail it waits for the next"
+            },
         ));
         if !holds_shares {
             next.words.push(format!(

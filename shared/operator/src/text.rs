@@ -8,7 +8,7 @@ mod asking;
 mod backtest;
 mod command;
 mod connect;
-pub(crate) mod demo;
+mod demo;
 mod doctor;
 mod drill;
 mod explain;

@@ -11,8 +11,12 @@ use aws_sdk_s3::Client;
 use aws_sdk_s3::error::ProvideErrorMetadata;
 use aws_sdk_s3::error::SdkError;
 use aws_sdk_s3::primitives::ByteStream;
-use aws_sdk_s3::types::{BucketLocationConstraint, CreateBucketConfiguration, PublicAccessBlockConfiguration};
+use aws_sdk_s3::types::{
+    BucketLocationConstraint, ChecksumMode, CreateBucketConfiguration, PublicAccessBlockConfiguration,
+};
 use aws_smithy_runtime_api::client::orchestrator::HttpResponse;
+use aws_smithy_types::base64;
+use sha2::{Digest as _, Sha256};
 use tokio::time::sleep;
 
 use super::{Place, StackFailure};
@@ -151,16 +155,14 @@ impl<'a> CodeBucket<'a> {
         }
     }
 
-    /// Uploads an object, unless it is there. Its key must change with its content. Returns whether it was uploaded.
+    /// Uploads an object, unless it is there with the same content, as S3 has checked it: whatever else lies under its key is
+    /// replaced. Returns whether it was uploaded.
     pub(crate) async fn upload(&self, key: &str, bytes: Vec<u8>) -> Result<bool, Failure> {
         let owner = &self.place.account;
-        let asked = self.client.head_object().bucket(&self.name).key(key).expected_bucket_owner(owner).send().await;
-        match asked {
-            Ok(known)
-                if known.content_length().and_then(|length| usize::try_from(length).ok()) == Some(bytes.len()) =>
-            {
-                return Ok(false);
-            }
+        let checksum = base64::encode(Sha256::digest(&bytes));
+        let request = self.client.head_object().bucket(&self.name).key(key).expected_bucket_owner(owner);
+        match request.checksum_mode(ChecksumMode::Enabled).send().await {
+            Ok(known) if known.checksum_sha256() == Some(checksum.as_str()) => return Ok(false),
             Ok(_) => {}
             // Without s3:ListBucket, S3 answers 403 for what does not exist.
             Err(error) => match error.raw_response().map(|response| response.status().as_u16()) {
@@ -169,7 +171,7 @@ impl<'a> CodeBucket<'a> {
             },
         }
         let request = self.client.put_object().bucket(&self.name).key(key).expected_bucket_owner(owner);
-        let put = request.body(ByteStream::from(bytes)).send().await;
+        let put = request.checksum_sha256(checksum).body(ByteStream::from(bytes)).send().await;
         put.map(|_| true).map_err(|error| self.refused("uploading the code", &error))
     }
 

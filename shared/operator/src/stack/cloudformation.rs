@@ -7,7 +7,8 @@ use aws::clients::port_error;
 use aws_sdk_cloudformation::Client;
 use aws_sdk_cloudformation::error::ProvideErrorMetadata as _;
 use aws_sdk_cloudformation::types::{
-    Capability, ChangeAction, ChangeSetStatus, ChangeSetType, Parameter, Replacement, Stack, StackEvent,
+    Capability, ChangeAction, ChangeSetStatus, ChangeSetType, Parameter, Replacement, Stack, StackEvent, StackStatus,
+    StackSummary,
 };
 use aws_smithy_types::DateTime;
 use tokio::time::sleep;
@@ -132,6 +133,21 @@ impl<'a> CloudFormation<'a> {
             Err(error) if error.message().is_some_and(|message| message.contains("does not exist")) => Ok(None),
             Err(error) => Err(self.access.refused(port_error("looking for the stack", &error))),
         }
+    }
+
+    /// The last stack of this name and of our template that was deleted: CloudFormation keeps it for 90 days.
+    pub(crate) async fn find_deleted(&self) -> Result<Option<KnownStack>, Failure> {
+        let request = self.client.list_stacks().stack_status_filter(StackStatus::DeleteComplete);
+        let mut pages = request.into_paginator().send();
+        let mut last: Option<StackSummary> = None;
+        while let Some(page) = pages.next().await {
+            let page = page.map_err(|error| self.access.refused(port_error("looking for deleted stacks", &error)))?;
+            let deleted = page.stack_summaries.unwrap_or_default().into_iter();
+            let own = deleted.filter(|known| known.stack_name() == Some(self.access.stack.as_str()));
+            last = own.chain(last).max_by_key(|known| known.deletion_time().map(DateTime::as_nanos));
+        }
+        let Some(id) = last.and_then(|last| last.stack_id) else { return Ok(None) };
+        Ok(self.find(&id).await?.filter(|known| template::is_ours(&known.description)))
     }
 
     /// Finds the stack of this name, waits until nothing is being done to it, and refuses one that is not ours.

@@ -235,29 +235,12 @@ async fn repaired(
     cloudformation.continue_rollback(&known, asking).await.map(Some)
 }
 
-/// The code, and the architecture that it was built for.
-struct Code {
-    architecture: &'static str,
-    package: Package,
-}
-
-impl std::ops::Deref for Code {
-    type Target = Package;
-
-    fn deref(&self) -> &Package {
-        &self.package
-    }
-}
-
 /// Reads the code for the architecture that was asked for, or that the stack has; otherwise for the cheaper one that there is
 /// code for.
-fn read_package(order: &Order, asked: Option<&String>, known: Option<&KnownStack>) -> Result<Code, StackFailure> {
+fn read_package(order: &Order, asked: Option<&String>, known: Option<&KnownStack>) -> Result<Package, StackFailure> {
     let of_stack = known.and_then(|known| known.parameters.get(ARCHITECTURE));
     let wanted = asked.or(of_stack).and_then(|name| ARCHITECTURES.into_iter().find(|known| known == name));
-    let read = |architecture: &'static str| {
-        let package = Package::read(order.functions.as_deref(), architecture)?;
-        Ok(Code { architecture, package })
-    };
+    let read = |architecture| Package::read(order.functions.as_deref(), architecture);
     match wanted {
         Some(architecture) => read(architecture),
         None => {

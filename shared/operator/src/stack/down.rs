@@ -119,8 +119,12 @@ pub async fn down(access: &Access, order: &Order, now: Now, asking: &Asking<'_>)
     if !order.dry_run && !nothing_to_do {
         ask(&place, order.purge, known.is_some(), asking)?;
     }
-    // Known as long as the stack is.
-    let named_bucket = known.as_ref().and_then(|known| known.parameters.get(CODE_BUCKET)).cloned();
+    // A run that was ended after it had deleted the stack may have left the code behind, with or without the tables.
+    let deleted = match &known {
+        None if order.purge => cloudformation.find_deleted().await?,
+        None | Some(_) => None,
+    };
+    let named_bucket = known.iter().chain(&deleted).find_map(|known| known.parameters.get(CODE_BUCKET)).cloned();
     if has_table {
         // Without functions nobody would answer.
         let wait = if known.is_some() { order.wait } else { Duration::ZERO };

@@ -13,6 +13,8 @@ use super::template::FUNCTIONS;
 pub struct Package {
     /// The folder that it was read from.
     pub folder: PathBuf,
+    /// The processor architecture that it was built for.
+    pub architecture: &'static str,
     /// One zip for each of [`FUNCTIONS`].
     pub zips: Vec<(&'static str, Vec<u8>)>,
     /// A digest of all of them, in hexadecimal: the same code has the same.
@@ -26,7 +28,7 @@ impl Package {
     /// # Errors
     ///
     /// There is no such folder, or a function is missing in it.
-    pub fn read(folder: Option<&Path>, architecture: &str) -> Result<Package, StackFailure> {
+    pub fn read(folder: Option<&Path>, architecture: &'static str) -> Result<Package, StackFailure> {
         let looked = match folder {
             Some(folder) => vec![folder.to_owned()],
             None => places(std::env::current_exe().ok().as_deref(), architecture),
@@ -51,7 +53,7 @@ impl Package {
             zips.push((name, bytes));
         }
         let digest = digest.finalize().iter().map(|byte| format!("{byte:02x}")).collect();
-        Ok(Package { folder: found.clone(), zips, digest })
+        Ok(Package { folder: found.clone(), architecture, zips, digest })
     }
 }
 

@@ -67,19 +67,26 @@ fn statements_of(role: Role, place: &Place, named_bucket: Option<&str>) -> Vec<S
     statements
 }
 
-/// The statements about what the stack itself consists of, as one. Each of their actions knows one kind of resource, so it
-/// allows no more; and IAM's limits count characters.
+/// The statements of a deployer about what the stack itself consists of, as one, and those about no resource. Each action of the
+/// first knows one kind of resource, so it allows no more; and IAM's limits count characters.
 fn merged(statements: Vec<Statement>) -> Vec<Statement> {
-    let (own, mut others): (Vec<Statement>, Vec<Statement>) =
+    let (own, others): (Vec<Statement>, Vec<Statement>) =
         statements.into_iter().partition(|statement| OF_STACK.contains(&statement.sid));
-    if !own.is_empty() {
-        let actions: BTreeSet<&'static str> =
-            own.iter().flat_map(|statement| statement.action.iter().copied()).collect();
-        let resources: BTreeSet<String> = own.into_iter().flat_map(|statement| statement.resource).collect();
-        let resource: Vec<String> = resources.into_iter().collect();
-        others.push(allow("Stack", &actions.into_iter().collect::<Vec<_>>(), &resource));
+    if own.is_empty() {
+        return others;
     }
+    let (anywhere, mut others): (Vec<Statement>, Vec<Statement>) =
+        others.into_iter().partition(|statement| statement.resource == everything());
+    others.extend([as_one("Anywhere", anywhere), as_one("Stack", own)]);
     others
+}
+
+fn as_one(sid: &'static str, statements: Vec<Statement>) -> Statement {
+    let actions: BTreeSet<&'static str> =
+        statements.iter().flat_map(|statement| statement.action.iter().copied()).collect();
+    let resources: BTreeSet<String> = statements.into_iter().flat_map(|statement| statement.resource).collect();
+    let resource: Vec<String> = resources.into_iter().collect();
+    allow(sid, &actions.into_iter().collect::<Vec<_>>(), &resource)
 }
 
 /// Statements of a deployer that are printed as one.
@@ -97,7 +104,7 @@ const OF_STACK: [&str; 16] = [
     "Rules",
     "Functions",
     "Roles",
-    "PolicyForGateCallers",
+    "ManagedPolicies",
     "Logs",
     "Alarms",
 ];
@@ -133,17 +140,8 @@ fn everything() -> Vec<String> {
 fn viewer(place: &Place) -> Vec<Statement> {
     let arns = Arns(place);
     vec![
-        allow(
-            "ReadRates",
-            &["dynamodb:DescribeTable", "dynamodb:GetItem", "dynamodb:Query"],
-            &[arns.own("dynamodb", "table/", "reputation")],
-        ),
+        allow("ReadRates", &["dynamodb:GetItem", "dynamodb:Query"], &[arns.own("dynamodb", "table/", "reputation")]),
         allow("ReadTables", &["kms:Decrypt"], &[arns.of("kms", "key/*")]),
-        allow(
-            "LookUpStack",
-            &["cloudformation:DescribeStacks"],
-            &[arns.of("cloudformation", &format!("stack/{}/*", place.stack))],
-        ),
     ]
 }
 
@@ -153,10 +151,11 @@ fn operator(place: &Place) -> Vec<Statement> {
     vec![
         allow(
             "GiveCommands",
-            &["dynamodb:PutItem", "dynamodb:UpdateItem", "dynamodb:DeleteItem", "dynamodb:ConditionCheckItem"],
+            &["dynamodb:PutItem", "dynamodb:UpdateItem", "dynamodb:DeleteItem"],
             &[table("reputation")],
         ),
         allow("WriteTables", &["kms:Encrypt", "kms:GenerateDataKey"], &[arns.of("kms", "key/*")]),
+        allow("ExamineTable", &["dynamodb:DescribeTable"], &[table("reputation")]),
         allow("Backtest", &["dynamodb:Scan"], &[table("ledger")]),
         allow(
             "Connect",
@@ -170,9 +169,12 @@ fn operator(place: &Place) -> Vec<Statement> {
             &[arns.of("ses", "configuration-set/*")],
         ),
         allow("LookAtTenants", &["ses:GetTenant", "ses:GetReputationEntity"], &[arns.of("ses", "tenant/*")]),
-        allow("ListSes", &["ses:GetAccount", "ses:ListConfigurationSets", "ses:ListEmailIdentities"], &everything()),
+        allow(
+            "ListSes",
+            &["ses:GetAccount", "ses:GetDedicatedIp", "ses:ListConfigurationSets", "ses:ListEmailIdentities"],
+            &everything(),
+        ),
         allow("ExamineIdentities", &["ses:GetEmailIdentity"], &[arns.of("ses", "identity/*")]),
-        allow("ExamineIps", &["ses:GetDedicatedIp"], &[arns.of("ses", "dedicated-ip-pool/*")]),
         allow(
             "MakeDrill",
             &["ses:CreateConfigurationSet", "ses:DeleteConfigurationSet"],
@@ -193,7 +195,7 @@ fn operator(place: &Place) -> Vec<Statement> {
             &["sqs:GetQueueUrl", "sqs:GetQueueAttributes"],
             &[arns.own("sqs", "", "events"), arns.own("sqs", "", "events-dead")],
         ),
-        allow("ExamineSources", &["lambda:ListEventSourceMappings", "lambda:GetAccountSettings"], &everything()),
+        allow("ExamineSources", &["lambda:ListEventSourceMappings"], &everything()),
         allow("ExamineFunctions", &["lambda:GetFunctionConcurrency"], &[arns.of("lambda", "function:*")]),
         allow("ExamineRules", &["events:DescribeRule"], &[arns.own("events", "rule/", "*")]),
     ]
@@ -216,6 +218,7 @@ fn deployer(place: &Place, named_bucket: Option<&str>) -> Vec<Statement> {
             &[arns.of("ses", "configuration-set/*")],
         ),
         allow("ResumeTenants", &["ses:UpdateReputationEntityCustomerManagedStatus"], &[arns.of("ses", "tenant/*")]),
+        allow("ReadLimits", &["lambda:GetAccountSettings"], &everything()),
         allow("ResumeAccount", &["ses:PutAccountSendingAttributes"], &everything()),
         allow(
             "AskWhoMayWhat",
@@ -237,12 +240,14 @@ fn deployer(place: &Place, named_bucket: Option<&str>) -> Vec<Statement> {
                 "cloudformation:DeleteStack",
                 "cloudformation:DescribeChangeSet",
                 "cloudformation:DescribeStackEvents",
+                "cloudformation:DescribeStacks",
                 "cloudformation:ExecuteChangeSet",
                 "cloudformation:ListChangeSets",
             ],
             &[stack],
         ),
         allow("Transform", &["cloudformation:CreateChangeSet"], &[serverless]),
+        allow("FindDeletedStack", &["cloudformation:ListStacks"], &everything()),
         allow(
             "Tables",
             &[
@@ -367,10 +372,10 @@ fn deployer(place: &Place, named_bucket: Option<&str>) -> Vec<Statement> {
             ],
             &[arns.own("lambda", "function:", "*")],
         ),
+        allow("MakeEventSources", &["lambda:CreateEventSourceMapping"], &everything()),
         allow(
             "EventSources",
             &[
-                "lambda:CreateEventSourceMapping",
                 "lambda:DeleteEventSourceMapping",
                 "lambda:GetEventSourceMapping",
                 "lambda:ListTags",
@@ -378,7 +383,7 @@ fn deployer(place: &Place, named_bucket: Option<&str>) -> Vec<Statement> {
                 "lambda:UntagResource",
                 "lambda:UpdateEventSourceMapping",
             ],
-            &everything(),
+            &[arns.of("lambda", "event-source-mapping:*")],
         ),
         allow(
             "Roles",
@@ -403,7 +408,7 @@ fn deployer(place: &Place, named_bucket: Option<&str>) -> Vec<Statement> {
             &[arns.iam("role")],
         ),
         allow(
-            "PolicyForGateCallers",
+            "ManagedPolicies",
             &[
                 "iam:CreatePolicy",
                 "iam:CreatePolicyVersion",
@@ -599,14 +604,23 @@ mod tests {
             .into_iter()
             .flat_map(|role| [place(), long.clone(), government.clone()].map(|place| (role, place)))
         {
-            let policy = policy_of(role, &place, None);
-            for statement in &policy.statement {
+            for statement in statements_of(role, &place, None) {
                 let by_all = statement.resource == ["*"];
                 // None of them knows a resource ("Service Authorization Reference"), or the resource has no name yet.
-                let known = ["ListSes", "ExamineSources", "ResumeAccount", "MakeKey", "EventSources", "ListLogs"];
+                let known = [
+                    "ListSes",
+                    "ExamineSources",
+                    "ReadLimits",
+                    "ResumeAccount",
+                    "MakeKey",
+                    "MakeEventSources",
+                    "ListLogs",
+                    "FindDeletedStack",
+                ];
                 assert_eq!(by_all, known.contains(&statement.sid), "{}", statement.sid);
                 assert!(statement.action.iter().all(|action| !action.contains('*')), "{}", statement.sid);
             }
+            let policy = policy_of(role, &place, None);
             let sids: BTreeSet<&str> = policy.statement.iter().map(|statement| statement.sid).collect();
             assert_eq!(sids.len(), policy.statement.len(), "a Sid occurs once in a policy");
             // A managed policy has at most 6,144 characters; a longer one is put inline in a role, up to 10,240 in all.
@@ -635,7 +649,7 @@ mod tests {
             "Topics",
             "Subscriptions",
             "Roles",
-            "PolicyForGateCallers",
+            "ManagedPolicies",
         ];
         for (place, one) in own.iter().enumerate() {
             for other in &own[place + 1..] {

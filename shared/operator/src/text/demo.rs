@@ -5,13 +5,24 @@ use reputation::time::Now;
 use terminal::time::clock;
 use terminal::{BOLD, TermStyle, hanging, paint, sanitize, state_style};
 
+use crate::demo::Line;
 use crate::{Answer, Exit};
 
 /// The width of the longest word of an event.
 const WORD: usize = 9;
 
+impl Line<'_> {
+    /// As people and programs read it. `speed`: that of the demo.
+    pub fn answer(self, speed: f64, term: TermStyle) -> Answer {
+        match self {
+            Line::Ready { url, now } => ready(url, now, speed, term),
+            Line::Happened(event) => happened(event, term),
+        }
+    }
+}
+
 /// The first lines: where the dashboard is.
-pub(crate) fn ready(url: &str, now: Now, speed: f64, term: TermStyle) -> Answer {
+fn ready(url: &str, now: Now, speed: f64, term: TermStyle) -> Answer {
     let json = serde_json::json!({ "event": "ready", "at": now, "url": url, "speed": speed });
     let pace = match speed {
         60.0 => "a simulated minute takes a second".to_owned(),
@@ -26,7 +37,7 @@ pub(crate) fn ready(url: &str, now: Now, speed: f64, term: TermStyle) -> Answer 
 }
 
 /// One event.
-pub(crate) fn happened(event: &Event, term: TermStyle) -> Answer {
+fn happened(event: &Event, term: TermStyle) -> Answer {
     let word = format!("{:WORD$}", event.kind.word());
     let lead = format!("{}  {word}  ", clock(&event.at.to_string()));
     let set = event.subject.as_deref().map(|subject| subject.strip_prefix("configuration-set:").unwrap_or(subject));

@@ -16,12 +16,12 @@ use serde_json::{Value, json};
 /// 2026-10-06, 05:00 UTC.
 const START: Now = Now(1_791_262_800_000);
 
-fn settings(seed: u64) -> Settings {
+pub(crate) fn settings(seed: u64) -> Settings {
     Settings { seed, start: START, healthy: HOUR / 2, quiet: 2, window: 120 }
 }
 
 /// The story until an event of this kind about this configuration set.
-async fn story(demo: &mut Demo, kind: Kind, set: &str) -> Vec<Event> {
+pub(crate) async fn story(demo: &mut Demo, kind: Kind, set: &str) -> Vec<Event> {
     let subject = format!("configuration-set:{set}");
     let latest = START.plus_minutes(12 * HOUR);
     let mut story: Vec<Event> = Vec::new();

@@ -4,6 +4,7 @@ use std::num::NonZeroU32;
 
 use std::time::Duration;
 
+use aws::layout::StackParameters;
 use e2e::cloud::Cloud;
 use e2e::stack::{Stack, request};
 use operator::asking::Asking;
@@ -12,6 +13,7 @@ use operator::explain::explain;
 use operator::history::{Stretch, history};
 use operator::quota::quotas;
 use operator::{Answer, Exit, Failure, cli};
+use reputation::Policy;
 use reputation::time::Now;
 use serde_json::json;
 use terminal::{TermStyle, visible};
@@ -134,6 +136,32 @@ async fn each_state_says_what_moves_it_and_each_transition_is_explained_with_its
     assert!(check_each_verdict(&account, NEWS, minutes(40 * 60)).await >= 3);
     let then = explained(&account, NEWS, None, Some("2026-10-06 09:01:00"), minutes(150)).await;
     insta::assert_snapshot!(visible(&then.text));
+}
+
+#[tokio::test(start_paused = true)]
+async fn without_a_gate_all_mail_is_sent_and_what_comes_next_says_so() {
+    let account = Account::with(&["news"]);
+    let mut stack = Stack::new(&account.cloud, false);
+    // As the enforcer does when it starts.
+    let store = account.access().reputation(&Policy::default());
+    let parameters = StackParameters { account: false, tenants: false, gate: Some(false), version: None };
+    store.note_parameters(parameters).await.unwrap();
+    let minutes = |minutes| MORNING.plus_minutes(minutes);
+    hear(&account, &mut stack, &mails("news", &["gmail.com"], 60, 40, MORNING), minutes(1)).await;
+    stack.tick(minutes(32)).await.unwrap();
+    let testing = next(&account, None, minutes(32)).await;
+    assert!(testing.contains("If they are clean, all mail is sent again, at "), "{testing}");
+    hear(&account, &mut stack, &mails("news", &["gmail.com"], 300, 0, minutes(33)), minutes(35)).await;
+    let mut warned = String::new();
+    for minute in 36..180 {
+        stack.tick(minutes(minute)).await.unwrap();
+        warned = next(&account, None, minutes(minute)).await;
+        if warned.contains("warning ends") {
+            break;
+        }
+    }
+    assert!(warned.contains("All mail is sent meanwhile, because no gate is in use. The warning ends at "), "{warned}");
+    assert!(!testing.contains("of the quota") && !warned.contains("of the quota"), "{testing}\n{warned}");
 }
 
 #[tokio::test(start_paused = true)]

@@ -21,6 +21,8 @@ mod drill;
 mod emulated;
 mod explain;
 mod isps;
+mod pictures;
+mod roles;
 mod sender;
 mod stack;
 mod steer;
