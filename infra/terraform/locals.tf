@@ -11,6 +11,7 @@ locals {
     Tenants             = var.tenants
     DedicatedIps        = var.dedicated_ips
     GateInUse           = var.gate_in_use
+    HoldMail            = var.hold_mail
     EventBridgeSource   = var.event_bridge_source
     AlertEmail          = var.alert_email
     SilenceMinutes      = var.silence_minutes

@@ -58,6 +58,21 @@ output "operator_policy_arn" {
   value       = aws_cloudformation_stack.ses_breaker.outputs["OperatorPolicyArn"]
 }
 
+output "held_mail_bucket_name" {
+  description = "The bucket that relays hold mail in, or none."
+  value       = aws_cloudformation_stack.ses_breaker.outputs["HeldMailBucketName"]
+}
+
+output "held_mail_topic_arn" {
+  description = "The topic of alerts about held mail, or none."
+  value       = aws_cloudformation_stack.ses_breaker.outputs["HeldMailTopicArn"]
+}
+
+output "relay_policy_arn" {
+  description = "The policy for roles of relays that hold mail, or none."
+  value       = aws_cloudformation_stack.ses_breaker.outputs["RelayPolicyArn"]
+}
+
 output "dashboard_url" {
   description = "The dashboard in the console."
   value       = aws_cloudformation_stack.ses_breaker.outputs["DashboardUrl"]

@@ -51,6 +51,12 @@ variable "gate_in_use" {
   default     = null
 }
 
+variable "hold_mail" {
+  description = "Whether relays hold mail that may not go now. If so, there is a bucket for it."
+  type        = bool
+  default     = null
+}
+
 variable "event_bridge_source" {
   description = "Also take events from EventBridge."
   type        = bool

@@ -124,6 +124,7 @@ def start(log):
     know_default_sets(ses_v2)
     know_stopped_sets(ses_v2)
     know_request_ids(ses_v2)
+    know_sent_requests(ses_v2)
     know_windows(lambda_svc, provisioners)
     know_properties(lambda_svc, dynamodb, provisioners)
     know_descriptions(handlers)
@@ -270,6 +271,19 @@ def know_request_ids(ses_v2):
     async def handle_request(method, path, headers, body, query_params):
         status, answered, content = await known(method, path, headers, body, query_params)
         return status, {"x-amzn-RequestId": str(uuid.uuid4()), **answered}, content
+
+    ses_v2.handle_request = handle_request
+
+
+def know_sent_requests(ses_v2):
+    """Teaches the emulator to show the whole request of a mail in the place of its text."""
+    known = ses_v2.handle_request
+
+    async def handle_request(method, path, headers, body, query_params):
+        answer = await known(method, path, headers, body, query_params)
+        if path == "/v2/email/outbound-emails" and answer[0] == 200:
+            ses_v2._sent_emails_list()[-1]["RenderedBodyText"] = body.decode()
+        return answer
 
     ses_v2.handle_request = handle_request
 
@@ -485,6 +499,9 @@ def unprotected_tables(resources, _parameters):
 def plain_http(resources, _parameters):
     for policy in ("EventsTopicPolicy", "AlertTopicPolicy", "ChatTopicPolicy", "EventsQueuePolicy", "DeadLetterQueuePolicy"):
         statements(resources[policy], lambda statement: statement.get("Sid") != "NothingWithoutTls")
+    # They say nothing else.
+    for policy in ("HeldMailBucketPolicy", "HeldMailTopicPolicy"):
+        del resources[policy]
 
 
 def tests_publish_events(resources, _parameters):

@@ -28,6 +28,7 @@ OTHERS = {
     "tenants": (True, "Tenants", "true"),
     "dedicated_ips": (True, "DedicatedIps", "true"),
     "gate_in_use": (True, "GateInUse", "true"),
+    "hold_mail": (True, "HoldMail", "true"),
     "event_bridge_source": (True, "EventBridgeSource", "true"),
     "alert_email": ("you@example.com", "AlertEmail", "you@example.com"),
     "silence_minutes": (1440, "SilenceMinutes", "1440"),

@@ -29,6 +29,8 @@ export interface SesBreakerParameters {
   readonly dedicatedIps?: boolean;
   /** Whether your application asks the gate before it sends. */
   readonly gateInUse?: boolean;
+  /** Whether relays hold mail that may not go now. If so, there is a bucket for it. */
+  readonly holdMail?: boolean;
   /** Also take events from EventBridge. */
   readonly eventBridgeSource?: boolean;
   /** Gets every alert, once its owner has confirmed the subscription. */
@@ -69,6 +71,7 @@ export const PARAMETERS: { readonly [name in keyof Required<SesBreakerParameters
   tenants: "Tenants",
   dedicatedIps: "DedicatedIps",
   gateInUse: "GateInUse",
+  holdMail: "HoldMail",
   eventBridgeSource: "EventBridgeSource",
   alertEmail: "AlertEmail",
   silenceMinutes: "SilenceMinutes",
@@ -110,6 +113,12 @@ export interface SesBreakerOutputs {
   readonly viewerPolicyArn: string;
   /** The policy for roles of people who also stop and resume. */
   readonly operatorPolicyArn: string;
+  /** The bucket that relays hold mail in, or "none". */
+  readonly heldMailBucketName: string;
+  /** The topic of alerts about held mail, or "none". */
+  readonly heldMailTopicArn: string;
+  /** The policy for roles of relays that hold mail, or "none". */
+  readonly relayPolicyArn: string;
   /** The dashboard in the console. */
   readonly dashboardUrl: string;
 }
@@ -128,6 +137,9 @@ export const OUTPUTS: { readonly [name in keyof SesBreakerOutputs]: string } = {
   gateCallersPolicyArn: "GateCallersPolicyArn",
   viewerPolicyArn: "ViewerPolicyArn",
   operatorPolicyArn: "OperatorPolicyArn",
+  heldMailBucketName: "HeldMailBucketName",
+  heldMailTopicArn: "HeldMailTopicArn",
+  relayPolicyArn: "RelayPolicyArn",
   dashboardUrl: "DashboardUrl",
 };
 

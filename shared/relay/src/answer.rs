@@ -41,7 +41,7 @@ pub(crate) enum Fault {
 }
 
 /// The namespace of API v1.
-const NAMESPACE: &str = "http://ses.amazonaws.com/doc/2010-12-01/";
+pub(crate) const NAMESPACE: &str = "http://ses.amazonaws.com/doc/2010-12-01/";
 
 impl Fault {
     fn status(&self, protocol: Protocol) -> StatusCode {

@@ -4,6 +4,8 @@
 //! `AccountThrottled` in v1 ("BulkEmailEntryResult", Amazon SES API v2 Reference; "BulkEmailDestinationStatus", v1).
 //! `TRANSIENT_FAILURE` is kept for what may or may not have gone.
 
+use std::time::Duration;
+
 use bytes::Bytes;
 use http::Response;
 use http::header::{CONTENT_TYPE, HeaderValue};
@@ -11,6 +13,36 @@ use serde::Deserialize;
 use serde_json::value::RawValue;
 
 use crate::answer::{Protocol, escaped};
+
+/// When to ask SES again after it has throttled: its rate is by the second, its quota by the day.
+const THROTTLED: Duration = Duration::from_secs(10);
+/// When to ask SES again after it has answered that sending is stopped.
+const PAUSED: Duration = Duration::from_secs(60);
+
+/// How long an entry waits that SES lets wait ("BulkEmailEntryResult", Amazon SES API v2 Reference).
+pub(crate) fn defers_entry(status: &str) -> Option<Duration> {
+    match status {
+        "ACCOUNT_THROTTLED"
+        | "AccountThrottled"
+        | "ACCOUNT_DAILY_QUOTA_EXCEEDED"
+        | "AccountDailyQuotaExceeded"
+        | "TRANSIENT_FAILURE"
+        | "TransientFailure" => Some(THROTTLED),
+        "CONFIGURATION_SET_SENDING_PAUSED"
+        | "ConfigurationSetSendingPaused"
+        | "ACCOUNT_SENDING_PAUSED"
+        | "AccountSendingPaused" => Some(PAUSED),
+        _ => None,
+    }
+}
+
+/// The result of an entry that the relay has accepted, as SES writes it.
+pub(crate) fn success(protocol: Protocol, message_id: &str) -> String {
+    match protocol {
+        Protocol::V2 => serde_json::json!({ "Status": "SUCCESS", "MessageId": message_id }).to_string(),
+        Protocol::V1 => format!("<member><Status>Success</Status><MessageId>{message_id}</MessageId></member>"),
+    }
+}
 
 /// The status of an entry that the relay answers for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -40,6 +72,21 @@ impl EntryStatus {
             "BadRequestException" | "InvalidParameterValue" => EntryStatus::InvalidParameter,
             code if code.ends_with("SendingPausedException") => EntryStatus::SetPaused,
             _ => EntryStatus::Failed,
+        }
+    }
+
+    /// How long mail waits that SES lets wait with this status, for an error of a whole call or for an entry; `None` if SES
+    /// refuses it.
+    pub(crate) fn defers(self) -> Option<Duration> {
+        match self {
+            EntryStatus::Throttled => Some(THROTTLED),
+            EntryStatus::SetPaused | EntryStatus::AccountPaused => Some(PAUSED),
+            EntryStatus::TransientFailure
+            | EntryStatus::AccountSuspended
+            | EntryStatus::NotVerified
+            | EntryStatus::Rejected
+            | EntryStatus::InvalidParameter
+            | EntryStatus::Failed => None,
         }
     }
 
@@ -79,6 +126,8 @@ impl EntryStatus {
 pub(crate) struct EntryResult {
     pub(crate) text: String,
     pub(crate) accepted: bool,
+    /// As SES names it.
+    pub(crate) status: String,
 }
 
 /// The results in SES's answer to a bulk call; `None` if it has another shape.
@@ -89,7 +138,7 @@ pub(crate) fn results(protocol: Protocol, body: &[u8]) -> Option<Vec<EntryResult
             let answer: Answer<'_> = serde_json::from_str(text).ok()?;
             let result = |raw: &RawValue| {
                 let Status { status } = serde_json::from_str(raw.get()).ok()?;
-                Some(EntryResult { text: raw.get().to_owned(), accepted: status == "SUCCESS" })
+                Some(EntryResult { text: raw.get().to_owned(), accepted: status == "SUCCESS", status })
             };
             answer.bulk_email_entry_results.into_iter().map(result).collect()
         }
@@ -99,7 +148,8 @@ pub(crate) fn results(protocol: Protocol, body: &[u8]) -> Option<Vec<EntryResult
             let result = |part: &str| {
                 let (member, _) = part.split_once("</member>")?;
                 let status = member.split_once("<Status>")?.1.split_once("</Status>")?.0;
-                Some(EntryResult { text: format!("<member>{member}</member>"), accepted: status.trim() == "Success" })
+                let (text, status) = (format!("<member>{member}</member>"), status.trim().to_owned());
+                Some(EntryResult { text, accepted: status == "Success", status })
             };
             list.split("<member>").skip(1).map(result).collect()
         }
@@ -155,10 +205,10 @@ mod tests {
                 Protocol::V1 => "<member>\n<Status>Success</Status><MessageId>m-1</MessageId></member>".to_owned(),
             };
             let answer = response(protocol, &[success.clone(), own.clone()], "id");
-            assert_eq!(
-                results(protocol, answer.body()).unwrap(),
-                [EntryResult { text: success, accepted: true }, EntryResult { text: own, accepted: false }]
-            );
+            let results = results(protocol, answer.body()).unwrap();
+            let texts: Vec<_> = results.iter().map(|result| (&result.text, result.accepted)).collect();
+            assert_eq!(texts, [(&success, true), (&own, false)]);
+            assert_eq!(defers_entry(&results[1].status), Some(THROTTLED));
         }
         assert_eq!(results(Protocol::V2, b"{}"), None);
         assert_eq!(results(Protocol::V1, b"<html>"), None);

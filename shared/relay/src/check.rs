@@ -9,7 +9,8 @@ use serde::Serialize;
 use terminal::{Align, BAD, Cell, GOOD, Grid};
 
 use crate::answer::code_of;
-use crate::config::{Config, Smtp};
+use crate::config::{Config, ExpireHours, Hold, Smtp};
+use crate::hold::{self, S3Store, new_id};
 use crate::ses_http::{HttpSes, SES};
 use crate::submit;
 
@@ -65,6 +66,9 @@ pub(crate) async fn check(config: &Config, gate: &str, endpoint: &str, region: &
     checks.push(credentials);
     checks.push(gate_answers(gate, region, aws).await);
     checks.push(ses_check);
+    if let Some(hold) = &config.hold {
+        checks.push(held_mail(hold, aws).await);
+    }
     checks.extend(config.smtp.as_ref().map(|smtp| submission(config, smtp)));
     Report { checks }
 }
@@ -75,6 +79,42 @@ fn submission(config: &Config, smtp: &Smtp) -> Check {
     match submit::prepare(config, smtp) {
         Ok(_) => Check { what, ok: true, detail: submit::described(smtp), remedy: "" },
         Err(fault) => Check { what, ok: false, detail: fault.to_string(), remedy: "" },
+    }
+}
+
+/// Writes, reads, lists and deletes an object in each place that the relay uses.
+async fn held_mail(hold: &Hold, aws: &SdkConfig) -> Check {
+    let what = "held mail";
+    let bucket = &hold.bucket;
+    let store = S3Store::new(aws, bucket, &hold.prefix, hold.endpoint.as_deref());
+    let Some(id) = new_id() else {
+        return Check { what, ok: false, detail: "the system has no random numbers".to_owned(), remedy: "" };
+    };
+    let alerts =
+        if hold.alert_topic.is_some() { "alerts go to a topic" } else { "no alert_topic: only the log says so" };
+    match hold::probe(&store, &id).await {
+        Ok(()) => {
+            let ExpireHours { bulk, critical } = hold.expire_hours;
+            let detail =
+                format!("bucket {bucket} can be used; bulk mail waits {bulk} h, critical mail {critical} h; {alerts}");
+            Check { what, ok: true, detail, remedy: "" }
+        }
+        Err(error) => Check {
+            what,
+            ok: false,
+            detail: format!("bucket {bucket}: {error}; needed: {}", permission(error.operation())),
+            remedy: "The relay's role needs the policy RelayPolicyArn, an output of a stack with HoldMail=true (infra/RELAY.md)",
+        },
+    }
+}
+
+/// What a request to the store needs.
+fn permission(operation: &str) -> &'static str {
+    match operation {
+        "PutObject" => "s3:PutObject on held/*, claims/*, expired/* and refused/*",
+        "GetObject" | "HeadObject" => "s3:GetObject on held/* and claims/*",
+        "DeleteObject" => "s3:DeleteObject on held/* and claims/*",
+        _ => "s3:ListBucket on the bucket",
     }
 }
 

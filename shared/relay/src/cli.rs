@@ -16,9 +16,11 @@ use tracing::level_filters::LevelFilter;
 
 use crate::check::check;
 use crate::clients::Clients;
-use crate::config::{Config, Deferred, Smtp};
+use crate::config::{Config, Hold, Smtp};
+use crate::hold::{Clock, Holding, Millis, S3Store, new_id};
 use crate::metrics::Metrics;
 use crate::relay::Relay;
+use crate::release::{Alerting, Releaser, Settings as ReleaseSettings, SnsAlerts};
 use crate::server::{Capacity, Observed, Readiness, bind, serve, serve_status};
 use crate::ses_http::HttpSes;
 use crate::smtp::{Certificate, Server, SmtpCounts};
@@ -177,8 +179,6 @@ const TIDYING: Duration = Duration::from_secs(60);
 const CLOSING: Duration = Duration::from_secs(20);
 
 async fn relay(config: &Config, setup: &Setup) -> Result<Exit, Failure> {
-    // The only mode of this release; another will be a decision here.
-    let Deferred::Refuse = config.deferred;
     let prepared = config.smtp.as_ref().map(|smtp| submit::prepare(config, smtp).map(|prepared| (smtp, prepared)));
     let prepared =
         prepared.transpose().map_err(|fault| Failure::new(ErrorKind::InvalidConfig, fault.to_string(), ""))?;
@@ -189,13 +189,19 @@ async fn relay(config: &Config, setup: &Setup) -> Result<Exit, Failure> {
         .map_err(|error| Failure::new(ErrorKind::Refused, error.to_string(), ""))?;
     let clients = Clients::new(gate, config.limits.senders);
     let metrics = Arc::new(Metrics::default());
+    let held = config.hold.as_ref().map(|hold| (hold, holding(hold, &setup.aws, &metrics)));
     let relay = Relay::new(
         config.rules(),
         Arc::new(clients.clone()),
         Arc::new(ses),
         Arc::clone(&metrics),
         config.submission_limit(),
+        held.as_ref().map(|(_, holding)| holding.clone()),
     );
+    let releaser = match held {
+        Some((hold, holding)) => Some(releaser(hold, holding, &relay, timeout, &setup.aws)?),
+        None => None,
+    };
 
     let cannot_listen =
         |address, error| Failure::new(ErrorKind::CannotListen, format!("cannot listen on {address}: {error}"), "");
@@ -222,7 +228,8 @@ async fn relay(config: &Config, setup: &Setup) -> Result<Exit, Failure> {
     let status = status_listener.local_addr().map_or(status, |bound| bound);
     let smtp = submission.as_ref().map(|submission| submission.address);
     let smtp = smtp.map(tracing::field::display);
-    tracing::info!(%address, smtp, %status, gate = %setup.gate, ses = %setup.endpoint, "relaying");
+    let hold = config.hold.as_ref().map(|hold| hold.bucket.as_str());
+    tracing::info!(%address, smtp, hold, %status, gate = %setup.gate, ses = %setup.endpoint, "relaying");
     if !config.listen.ip().is_loopback() {
         tracing::warn!(%address, "every program that can connect to this address can send mail in your name: callers are not checked");
     }
@@ -241,6 +248,7 @@ async fn relay(config: &Config, setup: &Setup) -> Result<Exit, Failure> {
     let drain = Duration::from_secs(config.drain_secs);
     let renewing = submission.as_ref().and_then(|submission| Some((submission.smtp, submission.certificate.clone()?)));
     let (accept, until_stop) = (Arc::new(relay.clone()), until(stopped.clone()));
+    let releasing_until = stopped.clone();
     let server = submission.map(|submission| submission.server);
     let mut serving = tokio::spawn(serve(listener, relay, capacity, stopped, drain));
     let mut submitting = tokio::spawn(async move {
@@ -252,6 +260,7 @@ async fn relay(config: &Config, setup: &Setup) -> Result<Exit, Failure> {
             }
         }
     });
+    let mut releasing = tokio::spawn(release(releaser.clone(), releasing_until));
     let mut tidying = tokio::time::interval(TIDYING);
     loop {
         tokio::select! {
@@ -265,12 +274,21 @@ async fn relay(config: &Config, setup: &Setup) -> Result<Exit, Failure> {
             ended = &mut submitting => {
                 return Err(Failure::new(ErrorKind::Fault, format!("the SMTP listener ended: {ended:?}"), ""));
             }
+            ended = &mut releasing => {
+                return Err(Failure::new(ErrorKind::Fault, format!("the release of held mail ended: {ended:?}"), ""));
+            }
         }
     }
     tracing::info!("stopping: no new mail");
     ready.set(false);
     stop.send_replace(true);
-    let (connections, messages) = tokio::join!(serving, submitting);
+    if let Some((_, releaser)) = &releaser {
+        releaser.stop();
+    }
+    let (connections, messages, released) = tokio::join!(serving, submitting, tokio::time::timeout(drain, releasing));
+    if released.is_err() {
+        tracing::warn!("held mail is still being sent at the end: what is under way may go twice");
+    }
     let connections = connections.ok().and_then(Result::ok).unwrap_or_default();
     let messages = messages.unwrap_or_default();
     if connections > 0 || messages > 0 {
@@ -287,6 +305,45 @@ async fn relay(config: &Config, setup: &Setup) -> Result<Exit, Failure> {
     status_stop.send_replace(true);
     let _ = status_task.await;
     Ok(Exit::Done)
+}
+
+/// The store of mail that may not go now.
+fn holding(hold: &Hold, aws: &SdkConfig, metrics: &Arc<Metrics>) -> Holding {
+    let time = aws.time_source().unwrap_or_default();
+    let clock: Clock = Arc::new(move || {
+        let since = time.now().duration_since(std::time::UNIX_EPOCH).unwrap_or_default();
+        Millis(u64::try_from(since.as_millis()).unwrap_or(u64::MAX))
+    });
+    let store = Arc::new(S3Store::new(aws, &hold.bucket, &hold.prefix, hold.endpoint.as_deref()));
+    Holding { store, clock, ids: Arc::new(new_id), metrics: Arc::clone(metrics) }
+}
+
+/// Mails of one line that are under way at the same time.
+const ABREAST: usize = 8;
+
+fn releaser(
+    hold: &Hold,
+    holding: Holding,
+    relay: &Relay,
+    ses_timeout: Duration,
+    aws: &SdkConfig,
+) -> Result<(Duration, Arc<Releaser>), Failure> {
+    let alerting = hold.alert_topic.as_ref().map(|topic| Arc::new(SnsAlerts::new(aws, topic)) as Arc<dyn Alerting>);
+    let owner = new_id().ok_or_else(|| Failure::new(ErrorKind::Fault, "the system has no random numbers", ""))?;
+    let settings = ReleaseSettings { age: hold.age(), workers: hold.workers, abreast: ABREAST, ses_timeout, owner };
+    let every = Duration::from_secs(hold.scan_secs);
+    Ok((every, Arc::new(Releaser::new(relay.clone(), holding, alerting, settings))))
+}
+
+/// Sends held mail until it is time to stop, and finishes what is under way then.
+async fn release(releaser: Option<(Duration, Arc<Releaser>)>, stop: watch::Receiver<bool>) {
+    let Some((every, releaser)) = releaser else { return until(stop).await };
+    while !*stop.borrow() {
+        if !releaser.scan().await {
+            // Done when either is: the time is over, or the relay stops.
+            let _ = tokio::time::timeout(every, until(stop.clone())).await;
+        }
+    }
 }
 
 /// The SMTP listener before it serves.

@@ -10,6 +10,7 @@ use serde::Deserialize;
 use terminal::nearest;
 
 use crate::address;
+use crate::hold::{Age, STORING};
 use crate::mail::{ClassRule, Rules, is_set_name};
 use crate::smtp::{SmtpSettings, Timeouts};
 
@@ -37,7 +38,9 @@ pub(crate) struct Config {
     /// The message tag that names the class.
     pub(crate) class_tag: String,
     /// What happens to mail that may not go now.
-    pub(crate) deferred: Deferred,
+    pub(crate) deferred: Option<Deferred>,
+    /// Where mail is held; none without it.
+    pub(crate) hold: Option<Hold>,
     /// How long requests may go on after a signal to stop.
     pub(crate) drain_secs: u64,
     /// Classes of mail that names none.
@@ -50,12 +53,83 @@ pub(crate) struct Config {
 }
 
 /// What happens to mail that may not go now.
-#[derive(Clone, Copy, Debug, Default, Deserialize, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Deserialize, PartialEq, Eq)]
 #[serde(rename_all = "kebab-case")]
 pub(crate) enum Deferred {
     /// The caller is asked to try again.
-    #[default]
     Refuse,
+    /// It is stored, and sent when it may go.
+    Hold,
+}
+
+/// Where mail is held, and for how long.
+#[derive(Clone, Debug, Deserialize, PartialEq, Eq)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Hold {
+    /// The bucket.
+    pub(crate) bucket: String,
+    /// Before all keys in it.
+    #[serde(default)]
+    pub(crate) prefix: String,
+    /// The endpoint of S3; without it, that of the Region.
+    pub(crate) endpoint: Option<String>,
+    /// The topic of SNS to which alerts go; without it, they are in the log only.
+    pub(crate) alert_topic: Option<String>,
+    /// The classes of mail that is held.
+    #[serde(default = "all_classes")]
+    pub(crate) classes: Vec<Class>,
+    #[serde(default)]
+    pub(crate) expire_hours: ExpireHours,
+    /// Held mails under way at the same time.
+    #[serde(default = "workers")]
+    pub(crate) workers: usize,
+    /// How often lines are looked at.
+    #[serde(default = "scan_secs")]
+    pub(crate) scan_secs: u64,
+}
+
+fn all_classes() -> Vec<Class> {
+    Class::ALL.to_vec()
+}
+
+fn workers() -> usize {
+    16
+}
+
+fn scan_secs() -> u64 {
+    15
+}
+
+/// How long mail of each class may wait.
+#[derive(Clone, Copy, Debug, Deserialize, PartialEq, Eq)]
+#[serde(deny_unknown_fields, default)]
+pub(crate) struct ExpireHours {
+    pub(crate) bulk: u64,
+    pub(crate) critical: u64,
+}
+
+impl Default for ExpireHours {
+    fn default() -> ExpireHours {
+        ExpireHours { bulk: 72, critical: 4 }
+    }
+}
+
+impl Hold {
+    fn ranges(&self) -> [(&'static str, u64, u64); 4] {
+        [
+            // Claims are deleted by the bucket after 30 days, and must not be before their mail.
+            ("hold.expire_hours.bulk", self.expire_hours.bulk, 336),
+            ("hold.expire_hours.critical", self.expire_hours.critical, 336),
+            ("hold.workers", self.workers as u64, 256),
+            ("hold.scan_secs", self.scan_secs, 300),
+        ]
+    }
+
+    /// How long mail may wait.
+    pub(crate) fn age(&self) -> Age {
+        let hours = |hours: u64| Duration::from_secs(hours * 3600);
+        Age { bulk: hours(self.expire_hours.bulk), critical: hours(self.expire_hours.critical) }
+    }
 }
 
 /// A rule for the class of mail.
@@ -65,6 +139,8 @@ pub(crate) struct ClassEntry {
     pub(crate) configuration_set: Option<String>,
     pub(crate) identity: Option<String>,
     pub(crate) class: Class,
+    /// What happens to this mail if it may not go now; without it, as to all of its class.
+    pub(crate) deferred: Option<Deferred>,
 }
 
 /// How SES is called.
@@ -196,7 +272,8 @@ impl Default for Config {
             gate: None,
             default_configuration_set: None,
             class_tag: CLASS_TAG.to_owned(),
-            deferred: Deferred::Refuse,
+            deferred: None,
+            hold: None,
             drain_secs: 30,
             class: Vec::new(),
             ses: SesConfig::default(),
@@ -280,6 +357,29 @@ impl Config {
                 return wrong("an entry of [[class]] names neither a configuration_set nor an identity".to_owned(), "");
             }
         }
+        let of_rules = self.class.iter().filter_map(|entry| entry.deferred);
+        if self.hold.is_none() && of_rules.chain(self.deferred).any(|deferred| deferred == Deferred::Hold) {
+            return wrong(
+                "deferred = \"hold\" needs a store".to_owned(),
+                "Add a section [hold] with `bucket`: the output HeldMailBucketName of a stack with HoldMail=true.",
+            );
+        }
+        if let Some(hold) = &self.hold {
+            let fits = |text: &str, more: &[u8]| text.bytes().all(|b| b.is_ascii_alphanumeric() || more.contains(&b));
+            if !(3..=63).contains(&hold.bucket.len()) || !fits(&hold.bucket, b".-") {
+                return wrong(format!("hold.bucket: `{}` is not the name of a bucket", hold.bucket), "");
+            }
+            let has_end = hold.prefix.is_empty() || hold.prefix.ends_with('/');
+            if !has_end || hold.prefix.len() > 512 || !fits(&hold.prefix, b"/._-") {
+                return wrong(
+                    format!("hold.prefix: `{}` cannot stand before keys", hold.prefix),
+                    "It has letters, digits, `/`, `.`, `_` and `-`, and a `/` at its end.",
+                );
+            }
+            if hold.alert_topic.as_ref().is_some_and(|topic| !topic.starts_with("arn:") || !topic.contains(":sns:")) {
+                return wrong("hold.alert_topic is not the ARN of a topic of SNS".to_owned(), "");
+            }
+        }
         let ranges = [
             ("drain_secs", self.drain_secs, 3600),
             ("ses.timeout_secs", self.ses.timeout_secs, 900),
@@ -287,7 +387,8 @@ impl Config {
             ("limits.connections", self.limits.connections as u64, 100_000),
             ("limits.senders", self.limits.senders as u64, 10_000),
         ];
-        for (key, value, most) in ranges.into_iter().chain(self.smtp.iter().flat_map(Smtp::ranges)) {
+        let of_smtp = self.smtp.iter().flat_map(Smtp::ranges);
+        for (key, value, most) in ranges.into_iter().chain(of_smtp).chain(self.hold.iter().flat_map(Hold::ranges)) {
             if !(1..=most).contains(&value) {
                 return wrong(format!("{key} = {value}: it is 1 to {most}"), "");
             }
@@ -310,8 +411,15 @@ impl Config {
             set: entry.configuration_set.clone(),
             identity: entry.identity.as_deref().and_then(|identity| address::canonical(identity).ok()),
             class: entry.class,
+            holds: entry.deferred.map(|deferred| deferred == Deferred::Hold),
+        };
+        // With a store, mail is held that nothing is said of.
+        let held = match (self.deferred, &self.hold) {
+            (None | Some(Deferred::Hold), Some(hold)) => hold.classes.clone(),
+            (Some(Deferred::Refuse), _) | (_, None) => Vec::new(),
         };
         Rules {
+            held,
             default_set: self.default_configuration_set.clone(),
             class_tag: self.class_tag.clone(),
             classes: self.class.iter().map(rule).collect(),
@@ -324,7 +432,8 @@ impl Config {
 
     /// How long a message that came over SMTP may take, from its end to its answer.
     pub(crate) fn submission_limit(&self) -> Duration {
-        BEFORE_SES + Duration::from_secs(self.ses.timeout_secs)
+        let storing = if self.hold.is_some() { STORING } else { Duration::ZERO };
+        BEFORE_SES + Duration::from_secs(self.ses.timeout_secs) + storing
     }
 }
 
@@ -378,6 +487,11 @@ mod tests {
         };
         assert_eq!(smtp, defaults);
         assert!(smtp.users.contains_key("app") && config.class.len() == 1);
+        let hold = config.hold.clone().unwrap();
+        let named = format!("[hold]\nbucket = \"{}\"", hold.bucket);
+        let defaults = Config::parse(&named).unwrap().hold.unwrap();
+        assert_eq!(hold, Hold { endpoint: hold.endpoint.clone(), alert_topic: hold.alert_topic.clone(), ..defaults });
+        assert_eq!((config.rules().held, config.rules().classes[0].holds), (Class::ALL.to_vec(), Some(true)));
         assert_eq!(config.rules().classes[0].class, Class::Critical);
     }
 
@@ -391,13 +505,17 @@ mod tests {
             "\n  lisen = \"127.0.0.1:1\"\n",
             "[limits]\nconnections = 10\nread_sec = 3",
             "deferred = \"refused\"",
+            "[hold]\nbukket = \"a\"",
+            "[hold]\nbucket = \"abc\"\nexpire_hours = { bulk = 1, urgent = 1 }",
             "[ses]\ntimeout_secs = \"soon\"",
             "listen = ",
             "[[class]]\nconfiguration_set = \"a\"\nclass = \"urgent\"",
         ]), @r#"
-        line 2, column 3: unknown field `lisen`, expected one of `listen`, `allow_public`, `region`, `gate`, `default_configuration_set`, `class_tag`, `deferred`, `drain_secs`, `class`, `ses`, `limits`, `status`, `smtp` | Did you mean `listen`?
+        line 2, column 3: unknown field `lisen`, expected one of `listen`, `allow_public`, `region`, `gate`, `default_configuration_set`, `class_tag`, `deferred`, `hold`, `drain_secs`, `class`, `ses`, `limits`, `status`, `smtp` | Did you mean `listen`?
         line 3, column 1: unknown field `read_sec`, expected one of `connections`, `in_flight_mib`, `read_secs`, `senders` | Did you mean `read_secs`?
-        line 1, column 12: unknown variant `refused`, expected `refuse` | Did you mean `refuse`?
+        line 1, column 12: unknown variant `refused`, expected `refuse` or `hold` | Did you mean `refuse`?
+        line 2, column 1: unknown field `bukket`, expected one of `bucket`, `prefix`, `endpoint`, `alert_topic`, `classes`, `expire_hours`, `workers`, `scan_secs` | Did you mean `bucket`?
+        line 3, column 28: unknown field `urgent`, expected `bulk` or `critical`
         line 2, column 16: invalid type: string "soon", expected u64
         line 1, column 10: string values must be quoted, expected literal string
         line 3, column 9: unknown variant `urgent`, expected `bulk` or `critical`
@@ -414,6 +532,12 @@ mod tests {
             "[[class]]\nclass = \"critical\"\nidentity = \"a b\"",
             "[limits]\nin_flight_mib = 10",
             "drain_secs = 0",
+            "deferred = \"hold\"",
+            "[[class]]\nidentity = \"a.example\"\nclass = \"bulk\"\ndeferred = \"hold\"",
+            "[hold]\nbucket = \"abc\"\nprefix = \"mail\"",
+            "[hold]\nbucket = \"a b c\"",
+            "[hold]\nbucket = \"abc\"\nexpire_hours = { bulk = 337 }",
+            "[hold]\nbucket = \"abc\"\nalert_topic = \"alerts\"",
             "default_configuration_set = \"a b\"",
             "[smtp]\nlisten = \"127.0.0.1:2525\"\ntls_key = \"a\"",
             "[smtp]\nlisten = \"127.0.0.1:8025\"",
@@ -426,6 +550,12 @@ mod tests {
         class.identity: `a b` is not a domain
         limits.in_flight_mib = 10: it is 64 to 65,536
         drain_secs = 0: it is 1 to 3600
+        deferred = "hold" needs a store | Add a section [hold] with `bucket`: the output HeldMailBucketName of a stack with HoldMail=true.
+        deferred = "hold" needs a store | Add a section [hold] with `bucket`: the output HeldMailBucketName of a stack with HoldMail=true.
+        hold.prefix: `mail` cannot stand before keys | It has letters, digits, `/`, `.`, `_` and `-`, and a `/` at its end.
+        hold.bucket: `a b c` is not the name of a bucket
+        hold.expire_hours.bulk = 337: it is 1 to 336
+        hold.alert_topic is not the ARN of a topic of SNS
         `a b` is not the name of a configuration set | A name has 1 to 64 letters, digits, `-` and `_`.
         smtp.tls_certificate and smtp.tls_key belong together; one is missing
         smtp.listen and listen are the same address

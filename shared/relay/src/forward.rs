@@ -6,8 +6,28 @@ use bytes::Bytes;
 
 use crate::answer::Protocol;
 use crate::mail::Mail;
+use crate::ports::Call;
 use crate::raw;
 use crate::splice::Splice;
+
+/// An operation, as in labels and logs.
+pub(crate) type Operation = &'static str;
+
+/// The operation of mail that came over SMTP.
+pub(crate) const SMTP: Operation = "smtp";
+
+/// Where a request goes at SES.
+#[derive(Clone, Debug)]
+pub(crate) struct Target {
+    pub(crate) path: &'static str,
+    pub(crate) content_type: String,
+}
+
+impl Target {
+    pub(crate) fn call(self, body: Bytes) -> Call {
+        Call { path: self.path, content_type: self.content_type, body }
+    }
+}
 
 /// A request that was read.
 #[derive(Debug)]
@@ -26,7 +46,22 @@ pub(crate) struct Forward {
     /// The field of raw mail that names the set, too. No document of AWS says which of both SES takes, so they are made
     /// the same.
     pub(crate) field: Option<RawField>,
+    /// Where a message tag can be added; `None` if SES would not take it, or would lose others for it.
+    pub(crate) tag: Option<TagPlace>,
 }
+
+/// Where a message tag is written, and what stands around its value there.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct TagPlace {
+    pub(crate) place: Range<usize>,
+    pub(crate) before: String,
+    pub(crate) after: &'static str,
+}
+
+/// The message tag that has the id of a mail that was held.
+pub(crate) const HELD_TAG: &str = "ses-breaker-held";
+/// SES takes at most this many tags of a message ("Service quotas", Amazon SES Developer Guide).
+pub(crate) const MAX_TAGS: usize = 50;
 
 /// Where the name of the set is written, and what stands around it there.
 #[derive(Clone, Debug)]
@@ -69,6 +104,17 @@ impl Forward {
             );
         }
         splice
+    }
+
+    /// The body with another set, and with a tag of this value; and whether the tag could be added.
+    pub(crate) fn with_route_and_tag(mut self, route: &str, value: &str) -> (Bytes, bool) {
+        let tag = self.tag.take();
+        let mut splice = self.splice(route);
+        let tagged = tag.is_some();
+        if let Some(TagPlace { place, before, after }) = tag {
+            splice.replace(place, format!("{before}{value}{after}"));
+        }
+        (splice.finish(), tagged)
     }
 
     /// The body with another set.

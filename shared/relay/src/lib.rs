@@ -3,11 +3,12 @@
 //!
 //! A request is read ([`v1`], [`v2`], [`submission`]) into what the gate has to know of it ([`mail`]); the gate is asked
 //! ([`plan`]); the body goes to SES as it came, but for the configuration set ([`forward`]); and SES's answer goes back as it
-//! is ([`relay`]). All of that is done over two ports, [`Permitting`] and [`Ses`]; behind them are [`Clients`] of the gate,
+//! is ([`relay`]). Mail that may not go now is refused, or held ([`hold`]) and sent later ([`release`]). All of that is done over two ports, [`Permitting`] and [`Ses`]; behind them are [`Clients`] of the gate,
 //! and SES over HTTP.
 //!
-//! **Invariant:** no mail is handed to SES unless the gate lets it go to each of its recipients, and none twice. **Invariant:** of a
-//! body that is forwarded, only the name of the configuration set is another; a body in which it, or a recipient, could be
+//! **Invariant:** no mail is handed to SES unless the gate lets it go to each of its recipients, and none twice, but for
+//! held mail after a crash, which is counted (`hold`). **Invariant:** of a body that
+//! is forwarded, only the name of the configuration set is another, and held mail has one message tag more; a body in which it, or a recipient, could be
 //! read in two ways is refused. **Invariant:** a permit is put back only if SES has refused the mail for certain, or was not
 //! reached. **Invariant:** no address and no domain is logged or is a label of a metric. **Invariant:** nothing panics, whatever
 //! comes in, and no input makes it take more memory than configured.
@@ -24,6 +25,7 @@ pub mod cli;
 mod clients;
 mod config;
 mod forward;
+mod hold;
 mod large;
 mod mail;
 mod metrics;
@@ -32,6 +34,7 @@ mod plan;
 mod ports;
 mod raw;
 mod relay;
+mod release;
 mod server;
 mod ses_http;
 pub mod smtp;

@@ -20,6 +20,8 @@ pub(crate) struct Mail {
     pub(crate) class: Class,
     /// How many recipients, by domain.
     pub(crate) recipients: BTreeMap<String, u64>,
+    /// Whether the relay keeps it while it may not go; otherwise its caller does.
+    pub(crate) holds: bool,
 }
 
 /// Never shows a domain.
@@ -48,6 +50,8 @@ pub(crate) struct Rules {
     pub(crate) class_tag: String,
     /// The classes of mail that names none; the first that fits.
     pub(crate) classes: Vec<ClassRule>,
+    /// The classes of which mail is held that no rule says otherwise of.
+    pub(crate) held: Vec<Class>,
 }
 
 /// A rule for the class of mail.
@@ -58,6 +62,8 @@ pub(crate) struct ClassRule {
     /// Of mail from this domain; `None` for any.
     pub(crate) identity: Option<String>,
     pub(crate) class: Class,
+    /// Whether mail that fits is held; `None` as its class.
+    pub(crate) holds: Option<bool>,
 }
 
 /// Why a mail cannot be judged.
@@ -161,24 +167,26 @@ impl Rules {
             return Err(Unclear::NoFrom);
         }
         let identity = authors.swap_remove(0);
+        let rule = self.rule_of(&set, &identity);
         let class = match said.class.as_deref() {
             Some(class) => class_named(class).ok_or(Unclear::Class)?,
-            None => self.class_of(&set, &identity),
+            None => rule.map_or(Class::Bulk, |rule| rule.class),
         };
+        let holds = rule.and_then(|rule| rule.holds).unwrap_or_else(|| self.held.contains(&class));
         let recipients = said.to.0;
         match recipients.values().sum() {
             0 => Err(Unclear::NoRecipient),
-            1..=MAX_RECIPIENTS => Ok(Mail { sender: Sender { set, identity }, class, recipients }),
+            1..=MAX_RECIPIENTS => Ok(Mail { sender: Sender { set, identity }, class, recipients, holds }),
             _ => Err(Unclear::TooMany),
         }
     }
 
-    fn class_of(&self, set: &str, identity: &str) -> Class {
+    fn rule_of(&self, set: &str, identity: &str) -> Option<&ClassRule> {
         let fits = |rule: &&ClassRule| {
             rule.set.as_deref().is_none_or(|wanted| wanted == set)
                 && rule.identity.as_deref().is_none_or(|wanted| wanted == identity)
         };
-        self.classes.iter().find(fits).map_or(Class::Bulk, |rule| rule.class)
+        self.classes.iter().find(fits)
     }
 }
 
@@ -201,11 +209,13 @@ mod tests {
             set: set.map(str::to_owned),
             identity: identity.map(str::to_owned),
             class: Class::Critical,
+            holds: None,
         };
         Rules {
             default_set: Some("news".to_owned()),
             class_tag: "ses-breaker-class".to_owned(),
             classes: vec![rule(Some("codes"), None), rule(None, Some("login.example"))],
+            held: Vec::new(),
         }
     }
 
@@ -239,6 +249,26 @@ mod tests {
         check("X-SES-BREAKER-CLASS: bulk\nX-SES-MESSAGE-TAGS: a=b, ses-breaker-class=critical", Class::Critical);
         let mail = of("From: a@login.example\nTo: x@gmail.com\n\n").unwrap();
         assert_eq!(mail.class, Class::Critical);
+    }
+
+    #[test]
+    fn a_rule_says_whether_mail_is_held_and_otherwise_its_class_does() {
+        let check = |rules: &Rules, set: &str, class: &str, expected: bool| {
+            let header = format!("From: a@b.example\nTo: x@gmail.com\nX-SES-CONFIGURATION-SET: {set}\n{class}\n\n");
+            let mut said = Said::default();
+            said.complete(header.as_bytes(), &Header::parse(header.as_bytes()).unwrap(), "t").unwrap();
+            assert_eq!(rules.judge(said).unwrap().holds, expected, "{set} {class}");
+        };
+        let mut rules = Rules { held: vec![Class::Bulk], ..rules() };
+        check(&rules, "news", "X-A: b", true);
+        check(&rules, "news", "X-SES-BREAKER-CLASS: critical", false);
+        check(&rules, "codes", "X-A: b", false);
+        check(&rules, "codes", "X-SES-BREAKER-CLASS: bulk", true);
+        rules.classes[0].holds = Some(true);
+        check(&rules, "codes", "X-A: b", true);
+        rules.classes[0].holds = Some(false);
+        check(&rules, "codes", "X-SES-BREAKER-CLASS: bulk", false);
+        check(&Rules { held: Vec::new(), ..rules }, "news", "X-A: b", false);
     }
 
     #[test]

@@ -3,7 +3,7 @@
 //! Labels have few values: operations, classes, outcomes, and names of ISPs, which are those of the gate's policy. Should a
 //! gate name many, those after the first 64 share one label. No address, domain or configuration set is a label.
 
-use std::collections::HashSet;
+use std::collections::{BTreeMap, HashSet};
 use std::fmt::Write as _;
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -25,8 +25,10 @@ use crate::smtp::SmtpSnapshot;
 pub enum Outcome {
     /// SES accepted it.
     Sent,
-    /// It may not go now.
+    /// It may not go now: its caller keeps it.
     Deferred,
+    /// It may not go now: the relay keeps it.
+    Held,
     /// SES, or the gate, refused it.
     Refused,
     /// SES may have accepted it or not.
@@ -41,6 +43,7 @@ impl Outcome {
         match self {
             Outcome::Sent => "sent",
             Outcome::Deferred => "deferred",
+            Outcome::Held => "held",
             Outcome::Refused => "refused",
             Outcome::Unclear => "unclear",
             Outcome::Failed => "failed",
@@ -103,6 +106,54 @@ impl Submitted {
     }
 }
 
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct LineLabels {
+    class: &'static str,
+    isp: String,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct StoreLabels {
+    operation: &'static str,
+}
+
+/// What is counted of mail that is held.
+#[derive(Debug, Default)]
+struct Held {
+    mails: Family<LineLabels, Gauge>,
+    oldest: Family<LineLabels, Gauge>,
+    held: Family<LineLabels, Counter>,
+    released: Family<LineLabels, Counter>,
+    expired: Family<LineLabels, Counter>,
+    dead: Family<LineLabels, Counter>,
+    maybe_twice: Family<LineLabels, Counter>,
+    doubtful: Counter,
+    untagged: Counter,
+    errors: Family<StoreLabels, Counter>,
+}
+
+impl Held {
+    fn register(&self, registry: &mut Registry) {
+        registry.register("held_mails", "Mails in the store, by the last count", self.mails.clone());
+        let help = "The age of the oldest mail in the store, by the last count";
+        registry.register_with_unit("held_oldest", help, Unit::Seconds, self.oldest.clone());
+        registry.register("held", "Mails that were stored", self.held.clone());
+        registry.register("released", "Held mails that SES has accepted", self.released.clone());
+        registry.register(
+            "expired",
+            "Held mails that were not sent, because they waited too long",
+            self.expired.clone(),
+        );
+        registry.register("dead", "Held mails that were not sent, because SES refused them", self.dead.clone());
+        let help = "Calls of SES for held mails that SES may have had already";
+        registry.register("maybe_twice", help, self.maybe_twice.clone());
+        let help = "Mails that were refused and may have been stored, which were deleted again";
+        registry.register("doubtful_holds", help, self.doubtful.clone());
+        registry.register("untagged", "Held mails that went without their message tag", self.untagged.clone());
+        registry.register("store_errors", "Requests to the store that failed", self.errors.clone());
+    }
+}
+
 /// The most names of ISPs that are labels.
 const MAX_ISPS: usize = 64;
 /// The label of all further ones.
@@ -120,6 +171,7 @@ pub struct Metrics {
     permits: Family<KindLabels, Gauge>,
     senders: Gauge,
     submitted: Submitted,
+    held: Held,
     isps: Mutex<HashSet<Arc<str>>>,
 }
 
@@ -149,7 +201,9 @@ impl Default for Metrics {
         );
         let submitted = Submitted::default();
         submitted.register(&mut registry);
-        Metrics { registry, mails, rejections, added, permits, senders, submitted, isps: Mutex::default() }
+        let held = Held::default();
+        held.register(&mut registry);
+        Metrics { registry, mails, rejections, added, permits, senders, submitted, held, isps: Mutex::default() }
     }
 }
 
@@ -179,6 +233,75 @@ impl Metrics {
         }
         known.insert(Arc::clone(isp));
         isp.to_string()
+    }
+
+    fn line(&self, class: Class, isp: &Arc<str>) -> LineLabels {
+        LineLabels { class: class.name(), isp: self.label_of(Some(isp)) }
+    }
+
+    /// Counts a mail that was stored.
+    pub(crate) fn held(&self, class: Class, isp: &Arc<str>) {
+        self.held.held.get_or_create(&self.line(class, isp)).inc();
+    }
+
+    /// Counts a held mail that SES has accepted.
+    pub(crate) fn released(&self, class: Class, isp: &Arc<str>) {
+        self.held.released.get_or_create(&self.line(class, isp)).inc();
+    }
+
+    /// Counts a held mail that has waited too long.
+    pub(crate) fn expired(&self, class: Class, isp: &Arc<str>) {
+        self.held.expired.get_or_create(&self.line(class, isp)).inc();
+    }
+
+    /// Counts a held mail that is never sent for another reason.
+    pub(crate) fn dead(&self, class: Class, isp: &Arc<str>) {
+        self.held.dead.get_or_create(&self.line(class, isp)).inc();
+    }
+
+    /// Counts a call of SES that may be the second one for a mail.
+    pub(crate) fn maybe_twice(&self, class: Class, isp: &Arc<str>) {
+        self.held.maybe_twice.get_or_create(&self.line(class, isp)).inc();
+    }
+
+    /// Counts a mail of which it is not known whether it was stored.
+    pub(crate) fn doubtful(&self) {
+        self.held.doubtful.inc();
+    }
+
+    /// Counts a held mail to which no message tag could be added.
+    pub(crate) fn untagged(&self) {
+        self.held.untagged.inc();
+    }
+
+    /// Counts a request to the store that failed.
+    pub(crate) fn store_error(&self, operation: &'static str) {
+        self.held.errors.get_or_create(&StoreLabels { operation }).inc();
+    }
+
+    /// Sets how much is held now: by class and ISP, the mails and the age of the oldest.
+    pub(crate) fn set_held(&self, counts: &BTreeMap<(&'static str, Arc<str>), (u64, Duration)>) {
+        self.held.mails.clear();
+        self.held.oldest.clear();
+        for ((class, isp), (mails, oldest)) in counts {
+            let labels = LineLabels { class, isp: self.label_of(Some(isp)) };
+            self.held.mails.get_or_create(&labels).inc_by(i64::try_from(*mails).unwrap_or(i64::MAX));
+            let age = i64::try_from(oldest.as_secs()).unwrap_or(i64::MAX);
+            let gauge = self.held.oldest.get_or_create(&labels);
+            gauge.set(gauge.get().max(age));
+        }
+    }
+
+    /// How many mails may have been stored that were refused.
+    #[cfg(test)]
+    pub(crate) fn all_doubtful(&self) -> u64 {
+        self.held.doubtful.get()
+    }
+
+    /// How often SES was called for held mail that it may have had already.
+    #[cfg(test)]
+    pub(crate) fn all_maybe_twice(&self, class: Class, isp: &Arc<str>) -> u64 {
+        self.held.maybe_twice.get_or_create(&self.line(class, isp)).get()
     }
 
     /// Counts a request that was answered without the gate and SES.

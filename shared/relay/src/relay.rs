@@ -6,14 +6,15 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use futures_util::future::join_all;
-use http::header::{AUTHORIZATION, CONTENT_ENCODING, CONTENT_TYPE, HeaderMap, ORIGIN};
+use http::header::{AUTHORIZATION, CONTENT_ENCODING, CONTENT_TYPE, HeaderMap, HeaderValue, ORIGIN};
 use http::{Method, Request, Response};
 use tokio::time::Instant;
 
-use crate::answer::{Fault, Protocol, code_of, whole_secs};
+use crate::answer::{Fault, NAMESPACE, Protocol, code_of, whole_secs};
 use crate::bulk::{self, EntryStatus};
 use crate::config::{CLASS_TAG, Config};
-use crate::forward::{BulkForward, Forward, Parsed};
+use crate::forward::{BulkForward, Forward, Operation, Parsed, Target};
+use crate::hold::{HeldMail, Holding};
 use crate::mail::{Mail, Rules};
 use crate::metrics::{Metrics, Outcome};
 use crate::plan::{ByIsp, Grants, What, plan};
@@ -33,10 +34,53 @@ struct Parts {
     metrics: Arc<Metrics>,
     /// How long a message that came over SMTP may take.
     submission_limit: Duration,
+    /// Where mail is held; without it, all is refused that may not go.
+    holding: Option<Holding>,
 }
 
-/// An operation, as in labels and logs.
-type Operation = &'static str;
+/// A call of SES for one mail, or for one entry of a bulk call.
+#[derive(Debug)]
+pub(crate) struct Called {
+    pub(crate) answer: Result<Response<Bytes>, NotAnswered>,
+    pub(crate) outcome: Outcome,
+    /// The code or the problem.
+    pub(crate) why: String,
+    /// How long the mail waits, if SES has not taken it only for now.
+    pub(crate) defers: Option<Duration>,
+    took: Duration,
+}
+
+impl Called {
+    fn new(answer: Result<Response<Bytes>, NotAnswered>, took: Duration) -> Called {
+        let outcome = outcome_of(&answer);
+        let why = match &answer {
+            Ok(answer) => code_of(answer).unwrap_or_default(),
+            Err(error) => error.to_string(),
+        };
+        let defers = if outcome == Outcome::Refused { EntryStatus::of_code(&why).defers() } else { None };
+        Called { answer, outcome, why, defers, took }
+    }
+
+    /// Whether SES refuses the relay, and not the mail: its credentials, its permissions, or its clock.
+    pub(crate) fn refuses_relay(&self) -> bool {
+        self.answer.as_ref().is_ok_and(|answer| [401, 403].contains(&answer.status().as_u16()))
+    }
+
+    /// What the answer to a bulk call of one entry says about that entry.
+    pub(crate) fn of_only_entry(mut self, path: &str) -> Called {
+        if let (Ok(answer), Outcome::Sent) = (&self.answer, self.outcome) {
+            match bulk::results(protocol_of(path), answer.body()).as_deref() {
+                Some([entry]) if entry.accepted => {}
+                Some([entry]) => {
+                    (self.outcome, self.why) = (Outcome::Refused, entry.status.clone());
+                    self.defers = bulk::defers_entry(&entry.status);
+                }
+                Some(_) | None => self.outcome = Outcome::Unclear,
+            }
+        }
+        self
+    }
+}
 
 /// What became of one message.
 #[derive(Debug)]
@@ -65,7 +109,7 @@ fn outcome_of(answer: &Result<Response<Bytes>, NotAnswered>) -> Outcome {
 /// Whether it is certain that SES has not accepted the mail, so that its permits can be put back.
 fn is_unused(outcome: Outcome) -> bool {
     match outcome {
-        Outcome::Refused | Outcome::Failed | Outcome::Deferred => true,
+        Outcome::Refused | Outcome::Failed | Outcome::Deferred | Outcome::Held => true,
         Outcome::Sent | Outcome::Unclear => false,
     }
 }
@@ -78,15 +122,16 @@ impl Relay {
         ses: Arc<dyn Ses>,
         metrics: Arc<Metrics>,
         submission_limit: Duration,
+        holding: Option<Holding>,
     ) -> Relay {
-        Relay { parts: Arc::new(Parts { rules, permitting, ses, metrics, submission_limit }) }
+        Relay { parts: Arc::new(Parts { rules, permitting, ses, metrics, submission_limit, holding }) }
     }
 
     /// A relay for tests and benches: mail that names no configuration set is of `default_set`.
     pub fn over(default_set: &str, permitting: Arc<dyn Permitting>, ses: Arc<dyn Ses>) -> Relay {
         let rules =
-            Rules { default_set: Some(default_set.to_owned()), class_tag: CLASS_TAG.to_owned(), classes: Vec::new() };
-        Relay::new(rules, permitting, ses, Arc::default(), Config::default().submission_limit())
+            Rules { default_set: Some(default_set.to_owned()), class_tag: CLASS_TAG.to_owned(), ..Rules::default() };
+        Relay::new(rules, permitting, ses, Arc::default(), Config::default().submission_limit(), None)
     }
 
     pub(crate) fn rules(&self) -> &Rules {
@@ -184,9 +229,13 @@ impl Relay {
         forward: Forward,
     ) -> (Done, Duration) {
         let plan = plan(&*self.parts.permitting, mail).await;
-        let (route, mut grants) = match plan.what {
+        let (route, grants) = match plan.what {
             What::Go(route, grants) => (route, grants),
             What::Wait(deferral) => {
+                if let Some(id) = self.hold(operation, target, mail, forward.body, deferral.isp.as_deref()).await {
+                    self.count(operation, mail, &plan.by_isp, Outcome::Held, &deferral.reason);
+                    return (Done::Answered(held_response(operation, &id)), Duration::ZERO);
+                }
                 self.count(operation, mail, &plan.by_isp, Outcome::Deferred, &deferral.reason);
                 return (Done::Fault(deferred(deferral)), Duration::ZERO);
             }
@@ -196,24 +245,69 @@ impl Relay {
                 return (Done::Fault(fault), Duration::ZERO);
             }
         };
-        let call = target.call(forward.with_route(&route));
+        let body = forward.body.clone();
+        let call = target.clone().call(forward.with_route(&route));
+        let Called { answer, outcome, why, defers, took } = self.call(call, grants).await;
+        if defers.is_some() {
+            let isp = plan.by_isp.iter().find_map(|(isp, _)| isp.as_deref());
+            if let Some(id) = self.hold(operation, target, mail, body, isp).await {
+                self.count(operation, mail, &plan.by_isp, Outcome::Held, &why);
+                return (Done::Answered(held_response(operation, &id)), took);
+            }
+        }
+        self.count(operation, mail, &plan.by_isp, outcome, &why);
+        match answer {
+            Ok(answer) => (Done::Answered(answer), took),
+            Err(error) => (Done::Fault(Fault::Unavailable(error.to_string())), took),
+        }
+    }
+
+    /// Hands a mail to SES. Its grants are put back if SES has not accepted it, for certain.
+    pub(crate) async fn call(&self, call: Call, mut grants: Grants) -> Called {
         let began = Instant::now();
         grants.sent();
         let answer = self.parts.ses.send(call).await;
-        let in_ses = began.elapsed();
-        let outcome = outcome_of(&answer);
-        if is_unused(outcome) {
+        let called = Called::new(answer, began.elapsed());
+        if is_unused(called.outcome) {
             grants.put_back();
         }
-        let why = match &answer {
-            Ok(answer) => code_of(answer).unwrap_or_default(),
-            Err(error) => error.to_string(),
-        };
-        self.count(operation, mail, &plan.by_isp, outcome, &why);
-        match answer {
-            Ok(answer) => (Done::Answered(answer), in_ses),
-            Err(error) => (Done::Fault(Fault::Unavailable(error.to_string())), in_ses),
+        called
+    }
+
+    /// Stores a mail that may not go now. Returns its message id; `None` if its caller has to keep it.
+    async fn hold(
+        &self,
+        operation: Operation,
+        target: Target,
+        mail: &Mail,
+        body: Bytes,
+        isp: Option<&str>,
+    ) -> Option<String> {
+        let holding = self.parts.holding.as_ref().filter(|_| mail.holds)?;
+        let class_tag = self.parts.rules.class_tag.clone();
+        holding.hold(&HeldMail { operation, target, mail: mail.clone(), class_tag, body }, isp).await
+    }
+
+    /// Stores an entry of a bulk call, as a call of its own.
+    async fn hold_entry(
+        &self,
+        operation: Operation,
+        target: &Target,
+        mail: &Mail,
+        forward: &BulkForward,
+        index: usize,
+        isp: Option<&str>,
+    ) -> Option<String> {
+        if !mail.holds || self.parts.holding.is_none() {
+            return None;
         }
+        let body = forward.with_route(&mail.sender.set, &[index]);
+        self.hold(operation, target.clone(), mail, body, isp).await
+    }
+
+    /// The port to the gate.
+    pub(crate) fn permitting(&self) -> &dyn Permitting {
+        &*self.parts.permitting
     }
 
     /// Sends the entries of a bulk call that may go, one call for each route, and answers about all in their order.
@@ -233,10 +327,19 @@ impl Relay {
         let mut isps: Vec<ByIsp> = Vec::with_capacity(mails.len());
         let mut waits: Vec<Deferral> = Vec::new();
         let mut failure = None;
+        let mut held = 0_usize;
         for (index, plan) in plans.into_iter().enumerate() {
             match plan.what {
                 What::Go(route, grants) => routes.entry(route).or_default().push((index, grants)),
                 What::Wait(deferral) => {
+                    let isp = deferral.isp.as_deref();
+                    if let Some(id) = self.hold_entry(operation, &target, &mails[index], forward, index, isp).await {
+                        self.count(operation, &mails[index], &plan.by_isp, Outcome::Held, &deferral.reason);
+                        results[index] = Some(bulk::success(protocol, &id));
+                        held += 1;
+                        isps.push(plan.by_isp);
+                        continue;
+                    }
                     self.count(operation, &mails[index], &plan.by_isp, Outcome::Deferred, &deferral.reason);
                     let message = deferred(deferral.clone()).message();
                     results[index] = Some(EntryStatus::Throttled.result(protocol, &message));
@@ -247,7 +350,7 @@ impl Relay {
                     self.count(operation, &mails[index], &plan.by_isp, outcome, &fault.message());
                     let status = match outcome {
                         Outcome::Refused => EntryStatus::InvalidParameter,
-                        Outcome::Failed | Outcome::Sent | Outcome::Deferred | Outcome::Unclear => {
+                        Outcome::Failed | Outcome::Sent | Outcome::Deferred | Outcome::Held | Outcome::Unclear => {
                             EntryStatus::TransientFailure
                         }
                     };
@@ -257,7 +360,7 @@ impl Relay {
             }
             isps.push(plan.by_isp);
         }
-        if routes.is_empty() {
+        if routes.is_empty() && held == 0 {
             // A caller that looks only at the status of the answer must not take this for a success.
             waits.sort_by_key(|deferral| deferral.retry_after);
             let fault = waits.into_iter().next().map(deferred).or(failure);
@@ -274,16 +377,28 @@ impl Relay {
         let mut answers = join_all(calls).await;
         let in_ses = began.elapsed();
         // What concerns all that was sent is passed through: no entry was accepted, those that wait included.
-        let passes_through = answers.len() == 1
+        let whole_call = answers.len() == 1
             && answers.iter().all(|(chosen, _, answer)| {
                 chosen.len() == mails.len() || !answer.as_ref().is_ok_and(|answer| answer.status().is_success())
             });
         let mut whole = None;
         for (chosen, grants, answer) in answers.drain(..) {
-            self.settle(operation, protocol, mails, &isps, &chosen, grants, &answer, &mut results);
+            for index in self.settle(operation, protocol, mails, &isps, &chosen, grants, &answer, &mut results) {
+                let isp = isps[index].iter().find_map(|(isp, _)| isp.as_deref());
+                let id = self.hold_entry(operation, &target, &mails[index], forward, index, isp).await;
+                let outcome = if id.is_some() { Outcome::Held } else { Outcome::Refused };
+                self.count(operation, &mails[index], &isps[index], outcome, "SES lets it wait");
+                if let Some(id) = id {
+                    results[index] = Some(bulk::success(protocol, &id));
+                    held += 1;
+                }
+            }
             whole = Some(answer);
         }
-        if passes_through && let Some(answer) = whole {
+        if whole_call
+            && held == 0
+            && let Some(answer) = whole
+        {
             let done = match answer {
                 Ok(answer) => Done::Answered(answer),
                 Err(error) => Done::Fault(Fault::Unavailable(error.to_string())),
@@ -297,7 +412,7 @@ impl Relay {
         (Done::Answered(bulk::response(protocol, &results, request_id)), in_ses)
     }
 
-    /// What one call of a bulk request means for its entries.
+    /// What one call of a bulk request means for its entries. Returns those that SES lets wait, which are not counted yet.
     #[expect(clippy::too_many_arguments, reason = "one place, which needs all of a bulk call")]
     fn settle(
         &self,
@@ -309,7 +424,8 @@ impl Relay {
         grants: Vec<Grants>,
         answer: &Result<Response<Bytes>, NotAnswered>,
         results: &mut [Option<String>],
-    ) {
+    ) -> Vec<usize> {
+        let mut deferred = Vec::new();
         let of_call = outcome_of(answer);
         let entries = match answer {
             Ok(answer) if of_call == Outcome::Sent => bulk::results(protocol, answer.body()),
@@ -321,9 +437,13 @@ impl Relay {
             Err(error) => error.to_string(),
         };
         for (number, (index, grants)) in chosen.iter().zip(grants).enumerate() {
+            let mut waits = false;
             let (outcome, result) = match entries.as_ref().and_then(|entries| entries.get(number)) {
                 Some(entry) if entry.accepted => (Outcome::Sent, entry.text.clone()),
-                Some(entry) => (Outcome::Refused, entry.text.clone()),
+                Some(entry) => {
+                    waits = bulk::defers_entry(&entry.status).is_some();
+                    (Outcome::Refused, entry.text.clone())
+                }
                 None => match of_call {
                     Outcome::Sent => {
                         let error = "SES accepted the call, and its answer about this entry cannot be read";
@@ -331,9 +451,11 @@ impl Relay {
                     }
                     Outcome::Refused => {
                         let error = format!("SES refused the call: {why}");
-                        (Outcome::Refused, EntryStatus::of_code(&why).result(protocol, &error))
+                        let status = EntryStatus::of_code(&why);
+                        waits = status.defers().is_some();
+                        (Outcome::Refused, status.result(protocol, &error))
                     }
-                    Outcome::Unclear | Outcome::Failed | Outcome::Deferred => {
+                    Outcome::Unclear | Outcome::Failed | Outcome::Deferred | Outcome::Held => {
                         (of_call, EntryStatus::TransientFailure.result(protocol, &why))
                     }
                 },
@@ -341,9 +463,14 @@ impl Relay {
             if is_unused(outcome) {
                 grants.put_back();
             }
-            self.count(operation, &mails[*index], &isps[*index], outcome, &why);
+            if waits {
+                deferred.push(*index);
+            } else {
+                self.count(operation, &mails[*index], &isps[*index], outcome, &why);
+            }
             results[*index] = Some(result);
         }
+        deferred
     }
 
     /// Counts and logs what became of a mail: by ISP, without domains and addresses.
@@ -362,7 +489,9 @@ impl Relay {
         match outcome {
             Outcome::Sent => tracing::debug!(operation, class, set, mails = isps(), "sent"),
             // The gate's reasons name ISPs. What else may be in `why` may quote a domain.
-            Outcome::Deferred => tracing::info!(operation, class, set, mails = isps(), why, "deferred"),
+            Outcome::Deferred | Outcome::Held => {
+                tracing::info!(operation, class, set, mails = isps(), why, "{}", outcome.name());
+            }
             Outcome::Refused => {
                 let code = if why.bytes().all(|byte| byte.is_ascii_alphanumeric()) { why } else { "" };
                 tracing::info!(operation, class, set, mails = isps(), code, "refused");
@@ -371,19 +500,6 @@ impl Relay {
                 tracing::warn!(operation, class, set, mails = isps(), why, "{}", outcome.name());
             }
         }
-    }
-}
-
-/// Where a request goes at SES.
-#[derive(Clone, Debug)]
-pub(crate) struct Target {
-    pub(crate) path: &'static str,
-    pub(crate) content_type: String,
-}
-
-impl Target {
-    fn call(self, body: Bytes) -> Call {
-        Call { path: self.path, content_type: self.content_type, body }
     }
 }
 
@@ -425,6 +541,27 @@ pub(crate) fn rejection(fault: &Fault) -> &'static str {
         Fault::Deferred { .. } => "deferred",
         Fault::Unavailable(_) => "unavailable",
     }
+}
+
+/// What the caller of a mail that is held is answered: as SES answers when it has accepted a mail.
+fn held_response(operation: Operation, id: &str) -> Response<Bytes> {
+    let request_id = request_id();
+    let (content_type, text) = match operation.strip_prefix("v1 ") {
+        Some(action) => (
+            "text/xml",
+            format!(
+                "<{action}Response xmlns=\"{NAMESPACE}\"><{action}Result><MessageId>{id}</MessageId></{action}Result>\
+                 <ResponseMetadata><RequestId>{request_id}</RequestId></ResponseMetadata></{action}Response>"
+            ),
+        ),
+        None => ("application/json", serde_json::json!({ "MessageId": id }).to_string()),
+    };
+    let mut response = Response::new(Bytes::from(text));
+    response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static(content_type));
+    if let Ok(id) = HeaderValue::from_str(&request_id) {
+        response.headers_mut().insert("x-amzn-requestid", id);
+    }
+    response
 }
 
 fn deferred(deferral: Deferral) -> Fault {

@@ -15,16 +15,13 @@ use tokio::time::timeout;
 
 use crate::accept::{Accept, Message, Reply};
 use crate::answer::{Fault, code_of};
-use crate::forward::{Forward, SetPlace};
+use crate::forward::{Forward, SMTP, SetPlace, Target};
 use crate::mail::{CLASS_FIELD, Mail, SET_FIELD, Said, TAGS_FIELD};
 use crate::metrics::Outcome;
 use crate::mime::Header;
-use crate::relay::{Done, Relay, Target, rejection};
+use crate::relay::{Done, Relay, rejection};
 use crate::v2::SEND;
 use crate::{large, raw};
-
-/// As in labels and logs.
-const OPERATION: &str = "smtp";
 
 impl Accept for Relay {
     fn accept(&self, message: Message) -> Pin<Box<dyn Future<Output = Reply> + Send + '_>> {
@@ -35,20 +32,20 @@ impl Accept for Relay {
             let (mail, body) = match reading.unwrap_or_else(|| Err(fault())) {
                 Ok(read) => read,
                 Err(fault) => {
-                    self.metrics().rejected(OPERATION, rejection(&fault));
+                    self.metrics().rejected(SMTP, rejection(&fault));
                     return reply(&Done::Fault(fault));
                 }
             };
             let end = body.len() - 1;
             let set = SetPlace { place: end..end, before: ",\"ConfigurationSetName\":\"", after: "\"" };
-            let forward = Forward { body: Bytes::from(body), set, field: None };
+            let forward = Forward { body: Bytes::from(body), set, field: None, tag: None };
             let target = Target { path: SEND, content_type: "application/json".to_owned() };
             let limit = self.submission_limit();
-            match timeout(limit, self.send_one(OPERATION, target, &mail, forward)).await {
+            match timeout(limit, self.send_one(SMTP, target, &mail, forward)).await {
                 Ok((done, _)) => reply(&done),
                 Err(_) => {
                     let why = format!("neither sent nor refused within {} s", limit.as_secs());
-                    self.count(OPERATION, &mail, &vec![(None, recipients)], Outcome::Unclear, &why);
+                    self.count(SMTP, &mail, &vec![(None, recipients)], Outcome::Unclear, &why);
                     reply(&Done::Fault(Fault::Unavailable(why)))
                 }
             }

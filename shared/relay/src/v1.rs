@@ -6,8 +6,8 @@ use std::ops::Range;
 use bytes::Bytes;
 
 use crate::answer::{Fault, Protocol};
-use crate::forward::{BulkForward, Entries, Forward, Parsed, RawField, SetPlace};
-use crate::mail::{MAX_RECIPIENTS, Recipients, Rules, SET_FIELD, Said};
+use crate::forward::{BulkForward, Entries, Forward, HELD_TAG, MAX_TAGS, Parsed, RawField, SetPlace, TagPlace};
+use crate::mail::{MAX_RECIPIENTS, Recipients, Rules, SET_FIELD, Said, TAGS_FIELD};
 use crate::mime::Header;
 use crate::raw;
 
@@ -147,12 +147,26 @@ fn single(action: Action, form: &Form<'_>, body: Bytes, rules: &Rules) -> Result
         }
     }
     let mut said = Said { set: form.get(SET)?, from: form.get("Source")?, class: tags.find(&rules.class_tag), to };
-    let field = if is_raw { raw_field(form, &mut said, rules)? } else { None };
+    let mut tag = tags.place(form, "Tags.");
+    let field = if is_raw {
+        let raw = raw_field(form, &mut said, rules)?;
+        // SES takes the tags of the field only if the request has none.
+        tag = tag.filter(|_| !(tags.0.is_empty() && raw.has_tags));
+        raw.field
+    } else {
+        None
+    };
     let mail = rules.judge(said).map_err(malformed)?;
-    Ok(Parsed::Single(mail, Forward { set: set_place(form), body, field }))
+    Ok(Parsed::Single(mail, Forward { set: set_place(form), body, field, tag }))
 }
 
-fn raw_field(form: &Form<'_>, said: &mut Said, rules: &Rules) -> Result<Option<RawField>, Fault> {
+/// What the header of raw mail has.
+struct OfHeader {
+    field: Option<RawField>,
+    has_tags: bool,
+}
+
+fn raw_field(form: &Form<'_>, said: &mut Said, rules: &Rules) -> Result<OfHeader, Fault> {
     let data = form.find("RawMessage.Data").ok_or_else(|| malformed("RawMessage.Data is missing"))?;
     let text = form.value(data)?;
     // A plus that was not escaped was decoded as a blank; SES would read it so, too, and refuse it.
@@ -160,9 +174,11 @@ fn raw_field(form: &Form<'_>, said: &mut Said, rules: &Rules) -> Result<Option<R
     let header = Header::parse(&mail).map_err(malformed)?;
     header.one(&mail, SET_FIELD).map_err(malformed)?;
     said.complete(&mail, &header, &rules.class_tag).map_err(malformed)?;
-    let Some(value) = header.place(&mail, SET_FIELD) else { return Ok(None) };
+    let has_tags = header.one(&mail, TAGS_FIELD).map_err(malformed)?.is_some();
+    let Some(value) = header.place(&mail, SET_FIELD) else { return Ok(OfHeader { field: None, has_tags }) };
     let mail = raw::decoded(&text).map_err(malformed)?;
-    Ok(Some(RawField { data: data.value.clone(), mail, value, protocol: Protocol::V1 }))
+    let field = RawField { data: data.value.clone(), mail, value, protocol: Protocol::V1 };
+    Ok(OfHeader { field: Some(field), has_tags })
 }
 
 fn bulk(form: &Form<'_>, body: Bytes, rules: &Rules) -> Result<Parsed, Fault> {
@@ -199,8 +215,10 @@ fn bulk(form: &Form<'_>, body: Bytes, rules: &Rules) -> Result<Parsed, Fault> {
     }
     let numbers: Vec<u64> = entries.keys().copied().collect();
     let (set, from, default_class) = (form.get(SET)?, form.get("Source")?, default_tags.find(&rules.class_tag));
+    let mut only_tags = Tags::default();
     let mails = entries.into_values().map(|(to, tags)| {
         let class = tags.find(&rules.class_tag).or_else(|| default_class.clone());
+        only_tags = tags;
         rules.judge(Said { set: set.clone(), from: from.clone(), class, to }).map_err(malformed)
     });
     let mails = mails.collect::<Result<Vec<_>, _>>()?;
@@ -208,8 +226,16 @@ fn bulk(form: &Form<'_>, body: Bytes, rules: &Rules) -> Result<Parsed, Fault> {
         let of = of.and_then(|(number, rest)| Some((numbers.binary_search(&number).ok()?, rest)));
         (whole, of)
     });
-    let entries = Entries::Form { pairs: pairs.collect() };
-    let forward = Forward { set: set_place(form), body, field: None };
+    let pairs = pairs.collect();
+    let tag = match &numbers[..] {
+        [one] if !only_tags.0.is_empty() => {
+            only_tags.place(form, &format!("Destinations.member.{one}.ReplacementTags."))
+        }
+        [_] => default_tags.place(form, "DefaultTags."),
+        _ => None,
+    };
+    let entries = Entries::Form { pairs };
+    let forward = Forward { set: set_place(form), body, field: None, tag };
     Ok(Parsed::Bulk(mails, BulkForward { forward, entries }))
 }
 
@@ -276,6 +302,18 @@ impl Tags {
         self.0.entry(number.to_owned()).or_default()[place] = Some(value);
     }
 
+    /// Where a tag can be added to these, whose keys begin so: at the end of the form, under the next number.
+    fn place(&self, form: &Form<'_>, list: &str) -> Option<TagPlace> {
+        let numbers: Vec<u64> = self.0.keys().map(|number| index(number)).collect::<Option<_>>()?;
+        if self.0.len() >= MAX_TAGS || self.find(HELD_TAG).is_some() {
+            return None;
+        }
+        let next = numbers.into_iter().max().unwrap_or_default().checked_add(1)?;
+        let end = form.text.len();
+        let before = format!("&{list}member.{next}.Name={HELD_TAG}&{list}member.{next}.Value=");
+        Some(TagPlace { place: end..end, before, after: "" })
+    }
+
     fn find(&self, wanted: &str) -> Option<String> {
         let tag = self.0.values().find(|[name, _]| name.as_deref() == Some(wanted))?;
         Some(tag[1].clone().unwrap_or_default())
@@ -294,7 +332,7 @@ mod tests {
     use super::*;
 
     fn rules() -> Rules {
-        Rules { default_set: Some("news".to_owned()), class_tag: "class".to_owned(), classes: Vec::new() }
+        Rules { default_set: Some("news".to_owned()), class_tag: "class".to_owned(), ..Rules::default() }
     }
 
     fn parsed(body: &str) -> Result<Parsed, Fault> {
@@ -317,6 +355,34 @@ mod tests {
         assert_eq!(forwarded(&format!("{SEND}&ConfigurationSetName")), format!("{SEND}&ConfigurationSetName=route"));
         let before = format!("Configuration%53etName=%61&{SEND}&");
         assert_eq!(forwarded(&before), format!("Configuration%53etName=route&{SEND}&"));
+    }
+
+    #[test]
+    fn a_tag_is_added_under_the_next_number_and_left_out_where_others_would_be_lost_for_it() {
+        let tagged = |body: &str| {
+            let forward = match parsed(body).unwrap() {
+                Parsed::Single(_, forward) => forward,
+                Parsed::Bulk(_, bulk) => bulk.forward,
+            };
+            let (body, tagged) = forward.with_route_and_tag("r", "id-1");
+            (String::from_utf8(body.to_vec()).unwrap(), tagged)
+        };
+        let (body, was) = tagged(SEND);
+        let tag = "&Tags.member.3.Name=ses-breaker-held&Tags.member.3.Value=id-1";
+        assert_eq!((body, was), (format!("{SEND}&ConfigurationSetName=r{tag}"), true));
+        let raw = |field: &str| {
+            let mail = raw::encoded(format!("From: a@b.example\nTo: x@gmail.com\n{field}\n\n").as_bytes());
+            let escaped = mail.replace('+', "%2B").replace('/', "%2F").replace('=', "%3D");
+            tagged(&format!("Action=SendRawEmail&RawMessage.Data={escaped}"))
+        };
+        assert!(raw("X-A: b").0.ends_with("&Tags.member.1.Name=ses-breaker-held&Tags.member.1.Value=id-1"));
+        assert!(!raw("X-SES-MESSAGE-TAGS: a=b").1);
+        let bulk = "Action=SendBulkTemplatedEmail&Source=a%40b.example&Destinations.member.4.Destination.ToAddresses.member.1=x%40gmail.com";
+        assert!(tagged(bulk).0.contains("&DefaultTags.member.1.Name=ses-breaker-held"));
+        let own = format!(
+            "{bulk}&Destinations.member.4.ReplacementTags.member.1.Name=a&Destinations.member.4.ReplacementTags.member.1.Value=b"
+        );
+        assert!(tagged(&own).0.contains("&Destinations.member.4.ReplacementTags.member.2.Name=ses-breaker-held"));
     }
 
     #[test]

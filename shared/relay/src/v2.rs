@@ -7,8 +7,8 @@ use serde::{Deserialize, Deserializer};
 use serde_json::value::RawValue;
 
 use crate::answer::{Fault, Protocol};
-use crate::forward::{BulkForward, Entries, Forward, Parsed, RawField, SetPlace};
-use crate::mail::{MAX_RECIPIENTS, Rules, SET_FIELD, Said, Unclear};
+use crate::forward::{BulkForward, Entries, Forward, HELD_TAG, MAX_TAGS, Parsed, RawField, SetPlace, TagPlace};
+use crate::mail::{MAX_RECIPIENTS, Rules, SET_FIELD, Said, TAGS_FIELD, Unclear};
 use crate::mime::Header;
 use crate::raw;
 
@@ -24,7 +24,8 @@ struct SendEmail<'a> {
     destination: Option<Destination>,
     #[serde(borrow)]
     content: Option<Content<'a>>,
-    email_tags: Option<Vec<Tag>>,
+    #[serde(borrow, default, deserialize_with = "present")]
+    email_tags: Option<&'a RawValue>,
     #[serde(borrow, default, deserialize_with = "present")]
     configuration_set_name: Option<&'a RawValue>,
 }
@@ -33,7 +34,8 @@ struct SendEmail<'a> {
 #[serde(rename_all = "PascalCase")]
 struct SendBulkEmail<'a> {
     from_email_address: Option<String>,
-    default_email_tags: Option<Vec<Tag>>,
+    #[serde(borrow, default, deserialize_with = "present")]
+    default_email_tags: Option<&'a RawValue>,
     #[serde(borrow, default, deserialize_with = "present")]
     bulk_email_entries: Option<&'a RawValue>,
     #[serde(borrow, default, deserialize_with = "present")]
@@ -42,9 +44,10 @@ struct SendBulkEmail<'a> {
 
 #[derive(Deserialize)]
 #[serde(rename_all = "PascalCase")]
-struct BulkEntry {
+struct BulkEntry<'a> {
     destination: Option<Destination>,
-    replacement_tags: Option<Vec<Tag>>,
+    #[serde(borrow, default, deserialize_with = "present")]
+    replacement_tags: Option<&'a RawValue>,
 }
 
 /// A member of it that this release does not know might name recipients, so there must be none.
@@ -101,10 +104,12 @@ pub(crate) fn parse(path: &str, body: Bytes, rules: &Rules) -> Result<Parsed, Fa
 fn single(body: Bytes, rules: &Rules) -> Result<Parsed, Fault> {
     let text = text_of(&body)?;
     let request: SendEmail<'_> = from_json(text)?;
+    let tags = tags_of(request.email_tags)?;
+    let mut tag = tag_place(text, "EmailTags", request.email_tags, tags.as_deref());
     let mut said = Said {
         set: set_of(request.configuration_set_name)?,
         from: request.from_email_address,
-        class: class_in(request.email_tags.as_deref(), rules),
+        class: class_in(tags.as_deref(), rules),
         ..Said::default()
     };
     add(&mut said, request.destination.unwrap_or_default())?;
@@ -116,6 +121,10 @@ fn single(body: Bytes, rules: &Rules) -> Result<Parsed, Fault> {
             let header = Header::parse(&mail).map_err(malformed)?;
             // Two names of the set must not be left, whichever the caller meant.
             header.one(&mail, SET_FIELD).map_err(malformed)?;
+            // SES takes the tags of the field only if the request has none.
+            if tags.is_none_or(|tags| tags.is_empty()) && header.one(&mail, TAGS_FIELD).map_err(malformed)?.is_some() {
+                tag = None;
+            }
             said.complete(&mail, &header, &rules.class_tag).map_err(unclear)?;
             let data = place_in(text, raw.data.get());
             header.place(&mail, SET_FIELD).map(|value| (data, value, string.into_owned()))
@@ -131,7 +140,7 @@ fn single(body: Bytes, rules: &Rules) -> Result<Parsed, Fault> {
     };
     let set = set_place(text, request.configuration_set_name);
     let mail = rules.judge(said).map_err(unclear)?;
-    Ok(Parsed::Single(mail, Forward { body: body.clone(), set, field }))
+    Ok(Parsed::Single(mail, Forward { body: body.clone(), set, field, tag }))
 }
 
 fn bulk(body: Bytes, rules: &Rules) -> Result<Parsed, Fault> {
@@ -146,10 +155,17 @@ fn bulk(body: Bytes, rules: &Rules) -> Result<Parsed, Fault> {
         )));
     }
     let set = set_of(request.configuration_set_name)?;
-    let default_class = class_in(request.default_email_tags.as_deref(), rules);
+    let default_tags = tags_of(request.default_email_tags)?;
+    let default_class = class_in(default_tags.as_deref(), rules);
+    let mut tag = tag_place(text, "DefaultEmailTags", request.default_email_tags, default_tags.as_deref());
     let mut mails = Vec::with_capacity(entries.len());
     for entry in &entries {
-        let BulkEntry { destination, replacement_tags } = from_json(entry.get())?;
+        let BulkEntry { destination, replacement_tags: written } = from_json(entry.get())?;
+        let replacement_tags = tags_of(written)?;
+        // Only a call of one entry is tagged, and its own tags may stand in the place of the default ones.
+        if replacement_tags.as_ref().is_some_and(|tags| !tags.is_empty()) {
+            tag = tag_place(text, "ReplacementTags", written, replacement_tags.as_deref());
+        }
         let mut said = Said {
             set: set.clone(),
             from: request.from_email_address.clone(),
@@ -162,7 +178,7 @@ fn bulk(body: Bytes, rules: &Rules) -> Result<Parsed, Fault> {
     let each = entries.iter().map(|entry| place_in(text, entry.get())).collect();
     let entries = Entries::Json { list: place_in(text, list.get()), each };
     let set = set_place(text, request.configuration_set_name);
-    let forward = Forward { body: body.clone(), set, field: None };
+    let forward = Forward { body: body.clone(), set, field: None, tag: tag.filter(|_| mails.len() == 1) };
     Ok(Parsed::Bulk(mails, BulkForward { forward, entries }))
 }
 
@@ -218,6 +234,30 @@ fn set_place(text: &str, value: Option<&RawValue>) -> SetPlace {
     }
 }
 
+fn tags_of(value: Option<&RawValue>) -> Result<Option<Vec<Tag>>, Fault> {
+    value.map_or(Ok(None), |value| from_json(value.get()))
+}
+
+/// Where a tag can be added to these.
+fn tag_place(text: &str, member: &str, value: Option<&RawValue>, tags: Option<&[Tag]>) -> Option<TagPlace> {
+    let tag = |around: &str| format!("{around}{{\"Name\":\"{HELD_TAG}\",\"Value\":\"");
+    let tags = tags.unwrap_or_default();
+    if tags.len() >= MAX_TAGS || tags.iter().any(|tag| tag.name == HELD_TAG) {
+        return None;
+    }
+    Some(match value {
+        Some(value) if !tags.is_empty() => {
+            let start = place_in(text, value.get()).start + 1;
+            TagPlace { place: start..start, before: tag(""), after: "\"}," }
+        }
+        Some(value) => TagPlace { place: place_in(text, value.get()), before: tag("["), after: "\"}]" },
+        None => {
+            let at = text.find('{').map_or(0, |brace| brace + 1);
+            TagPlace { place: at..at, before: tag(&format!("\"{member}\":[")), after: "\"}]," }
+        }
+    })
+}
+
 fn class_in(tags: Option<&[Tag]>, rules: &Rules) -> Option<String> {
     tags?.iter().find(|tag| tag.name == rules.class_tag).map(|tag| tag.value.clone())
 }
@@ -247,7 +287,7 @@ mod tests {
     use super::*;
 
     fn rules() -> Rules {
-        Rules { default_set: Some("news".to_owned()), class_tag: "class".to_owned(), classes: Vec::new() }
+        Rules { default_set: Some("news".to_owned()), class_tag: "class".to_owned(), ..Rules::default() }
     }
 
     fn parsed(body: &str) -> Result<Parsed, Fault> {
@@ -274,6 +314,47 @@ mod tests {
             assert_eq!(forwarded(&format!("{{{REST},{set}}}")), format!("{{{REST},{key} : \"route\"}}"));
         }
         assert_eq!(forwarded(&format!("{{{REST}}}")), format!("{{\"ConfigurationSetName\":\"route\",{REST}}}"));
+    }
+
+    #[test]
+    fn a_tag_is_added_to_those_that_are_there_and_left_out_where_ses_would_not_take_it() {
+        let tagged = |path, body: &str| {
+            let forward = match parse(path, Bytes::from(body.to_owned()), &rules()).unwrap() {
+                Parsed::Single(_, forward) => forward,
+                Parsed::Bulk(_, bulk) => bulk.forward,
+            };
+            let (body, tagged) = forward.with_route_and_tag("route", "id-1");
+            (serde_json::from_slice::<Value>(&body).unwrap(), tagged)
+        };
+        let held = json!({ "Name": "ses-breaker-held", "Value": "id-1" });
+        let other = json!({ "Name": "a", "Value": "b" });
+        for (tags, expected) in [
+            ("", json!([held])),
+            (", \"EmailTags\": null", json!([held])),
+            (", \"EmailTags\": [ ]", json!([held])),
+            (", \"EmailTags\": [ {\"Name\":\"a\",\"Value\":\"b\"}]", json!([held, other])),
+        ] {
+            let (body, tagged) = tagged(SEND, &format!("{{{REST}{tags}}}"));
+            assert!(tagged && body["ConfigurationSetName"] == "route" && body["EmailTags"] == expected, "{body}");
+        }
+        let fifty = vec![other.clone(); 50];
+        let (body, was) = tagged(SEND, &format!("{{{REST}, \"EmailTags\": {}}}", json!(fifty)));
+        assert!(!was && body["EmailTags"] == json!(fifty));
+        // The field's tags would be lost.
+        let raw = raw::encoded(b"From: a@b.example\r\nTo: x@gmail.com\r\nX-SES-MESSAGE-TAGS: a=b\r\n\r\n");
+        let raw = json!({ "Content": { "Raw": { "Data": raw } } });
+        assert!(!tagged(SEND, &raw.to_string()).1);
+
+        let bulk = |default: Value, own: Value| {
+            let entry = json!({ "Destination": { "ToAddresses": ["x@gmail.com"] }, "ReplacementTags": own });
+            let body =
+                json!({ "FromEmailAddress": "a@b.example", "DefaultEmailTags": default, "BulkEmailEntries": [entry] });
+            let (body, tagged) = tagged(SEND_BULK, &body.to_string());
+            assert!(tagged);
+            (body["DefaultEmailTags"].clone(), body["BulkEmailEntries"][0]["ReplacementTags"].clone())
+        };
+        assert_eq!(bulk(json!([other]), json!(null)), (json!([held, other]), json!(null)));
+        assert_eq!(bulk(json!([other]), json!([other])), (json!([other]), json!([held, other])));
     }
 
     #[test]

@@ -12,6 +12,7 @@ use crate::fixture::Fixture;
 use crate::gate::zone_at_noon;
 
 const STACK: &str = "relayed";
+const SETS: [&str; 4] = ["news", "news-shared", "codes", "held"];
 
 /// A relay that runs, and ends with the test.
 struct Relay {
@@ -23,11 +24,11 @@ struct Relay {
 }
 
 impl Relay {
-    fn start(fixture: &Fixture, gate: &str) -> Relay {
+    fn start(fixture: &Fixture, gate: &str, more: &str) -> Relay {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("relay.toml");
         let config = format!(
-            "listen = \"127.0.0.1:0\"\ngate = \"{gate}\"\n[ses]\nendpoint = \"{}\"\n[status]\nlisten = \"127.0.0.1:0\"\n[smtp]\nlisten = \"127.0.0.1:0\"\n",
+            "listen = \"127.0.0.1:0\"\ngate = \"{gate}\"\n[ses]\nendpoint = \"{}\"\n[status]\nlisten = \"127.0.0.1:0\"\n[smtp]\nlisten = \"127.0.0.1:0\"\n{more}",
             fixture.emulator.endpoint()
         );
         std::fs::write(&path, config).unwrap();
@@ -66,14 +67,15 @@ fn policy() -> String {
     format!(
         "mode = \"act\"\n\n[warmup]\nzone = \"{}\"\n\n[warmup.plan]\nspread_hours = 6\nburst_share = 1.0\n\n\
          [warmup.sets.news]\nstart = 2000\ntarget = 20000\noverflow = \"news-shared\"\n\n\
-         [warmup.sets.codes]\nstart = 500\ntarget = 500\n",
+         [warmup.sets.codes]\nstart = 500\ntarget = 500\n\n\
+         [warmup.sets.held]\nstart = 500\ntarget = 500\n",
         zone_at_noon(now())
     )
 }
 
 #[tokio::test]
 async fn an_unmodified_sdk_sends_through_the_relay_as_the_gate_lets_it() {
-    let fixture = Fixture::deploy(STACK, &[("GateInUse", "true")], &["news", "news-shared", "codes"]).await;
+    let fixture = Fixture::deploy(STACK, &[("GateInUse", "true"), ("HoldMail", "true")], &SETS).await;
     fixture.push(&policy(), 0).await;
     fixture.emulator.invoke(STACK, "warmup", &json!({ "tick": "hour" })).unwrap();
     let (gate, url) = fixture.gate();
@@ -84,11 +86,24 @@ async fn an_unmodified_sdk_sends_through_the_relay_as_the_gate_lets_it() {
         let answer = gate.post("/v1/permits", body.to_string().into()).await.unwrap();
         assert_eq!(answer.status, 200, "{answer:?}");
     }
-    let relay = Relay::start(&fixture, &url);
+    // Only mail of one set is held; all else is refused while it may not go.
+    let hold = format!(
+        "[hold]\nbucket = \"{}\"\nendpoint = \"{}\"\nclasses = []\nscan_secs = 1\nalert_topic = \"{}\"\n\
+         [[class]]\nconfiguration_set = \"held\"\nclass = \"bulk\"\ndeferred = \"hold\"\n",
+        fixture.outputs["HeldMailBucketName"],
+        fixture.emulator.endpoint(),
+        fixture.outputs["HeldMailTopicArn"],
+    );
+    let relay = Relay::start(&fixture, &url, &hold);
     let arguments = ["--relay", &relay.url, "--metrics", &relay.status, "--smtp", &relay.smtp];
     let said = fixture.emulator.script("relay.py", &arguments).unwrap();
     println!("{said}");
     let log = relay.stop();
+    // Another relay finds what the first has left.
+    let relay = Relay::start(&fixture, &url, &hold);
+    let arguments = ["--relay", &relay.url, "--metrics", &relay.status, "--smtp", &relay.smtp, "--released"];
+    println!("{}", fixture.emulator.script("relay.py", &arguments).unwrap());
+    let log = log + &relay.stop();
     for leak in ["@", "gmail.com", "yahoo.com", "example.com"] {
         assert!(!log.contains(leak), "{leak} in {log}");
     }

@@ -1,5 +1,5 @@
 //! One meaning for each public word: mail is sending, slowed, stopped or testing; a person stops, resumes, bypasses, shadows or
-//! releases; the ISP is held. Public texts may not contain their former names, nor words and phrases that read as translated.
+//! releases; the ISP is held, and so is mail that a relay keeps. Public texts may not contain their former names, nor words and phrases that read as translated.
 //!
 //! Closed, throttled, open and probing are for engineers: they are allowed in code spans, in a paragraph for engineers, about JSON
 //! or in code, and in parentheses after the public word, as `explain` prints them.
@@ -68,6 +68,9 @@ const ACCENT: [&str; 8] = ["told", "whoever", "whomever", "upon", "mend", "mende
 
 /// Phrases that read as translated, except after "there" and in "no longer": "X is no Y" instead of "X is not a Y".
 const ACCENT_PHRASES: [&str; 2] = ["is no ", "are no "];
+
+/// Texts in which mail is held: by a relay, until it may go.
+const OF_MAIL: [&str; 2] = ["infra/RELAY.md", "infra/THREAT-MODEL.md"];
 
 /// Phrases in which an old word has another meaning.
 const ALLOWED: [&str; 22] = [
@@ -213,6 +216,9 @@ fn public_texts_have_one_vocabulary() {
     for path in PUBLIC {
         for paragraph in paragraphs(path) {
             for word in old_senses(&paragraph) {
+                if OF_MAIL.contains(&path) && ["hold", "holds", "held"].contains(&word.as_str()) {
+                    continue;
+                }
                 wrong.push(format!("{path}: `{word}` in: {paragraph}"));
             }
         }

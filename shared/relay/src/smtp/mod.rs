@@ -1,7 +1,7 @@
 //! SMTP submission (RFC 6409): sessions, and the server that runs them.
 //!
 //! A client submits a message over SMTP, and gets the relay's own answer to it: sent, not now, or never. Nothing is kept
-//! on disk, and nothing is answered before the relay has: who got 250 has sent.
+//! on disk, and nothing is answered before the relay has: who got 250 has sent, or the relay's store has the mail.
 //!
 //! ```no_run
 //! use std::sync::Arc;
