@@ -247,6 +247,28 @@ fn deployer(place: &Place, named_bucket: Option<&str>) -> Vec<Statement> {
             &[stack],
         ),
         allow("Transform", &["cloudformation:CreateChangeSet"], &[serverless]),
+        // With HoldMail=true. A statement of its own, so that nobody who deploys may read the mail.
+        allow(
+            "HeldMail",
+            &[
+                "s3:CreateBucket",
+                "s3:DeleteBucket",
+                "s3:DeleteBucketPolicy",
+                "s3:GetBucketOwnershipControls",
+                "s3:GetBucketPolicy",
+                "s3:GetBucketPublicAccessBlock",
+                "s3:GetBucketTagging",
+                "s3:GetEncryptionConfiguration",
+                "s3:GetLifecycleConfiguration",
+                "s3:PutBucketOwnershipControls",
+                "s3:PutBucketPolicy",
+                "s3:PutBucketPublicAccessBlock",
+                "s3:PutBucketTagging",
+                "s3:PutEncryptionConfiguration",
+                "s3:PutLifecycleConfiguration",
+            ],
+            &[format!("arn:{partition}:s3:::{}-heldmailbucket-*", place.stack.to_lowercase())],
+        ),
         allow("FindDeletedStack", &["cloudformation:ListStacks"], &everything()),
         allow(
             "Tables",
@@ -305,7 +327,7 @@ fn deployer(place: &Place, named_bucket: Option<&str>) -> Vec<Statement> {
                 "sns:TagResource",
                 "sns:UntagResource",
             ],
-            &[arns.own("sns", "", "events"), arns.own("sns", "", "alerts"), arns.own("sns", "", "chat")],
+            &[arns.own("sns", "", "*")],
         ),
         allow(
             "Subscriptions",
