@@ -23,7 +23,7 @@ use reputation::judge::{self, ArmedSince, Judge, Judgement};
 use reputation::policy::{Policy, WithoutGate};
 use reputation::subject::{Key, Subject};
 use reputation::time::{HOUR, Minute, Now};
-use reputation::timeline::{ExcludedIsp, Timeline, edge, judged_from};
+use reputation::timeline::{ExcludedIsp, edge, judged_from};
 
 use crate::control::{Control, ControlKind, control, stops_at_ses};
 use crate::ports::{
@@ -140,8 +140,8 @@ fn may_be_of_a_set(policy: &Policy, subject: &Subject) -> bool {
     policy.gate_in_use && matches!(subject, Subject::Identity(_))
 }
 
-/// The configuration sets of an identity that can answer for its harm: their mail can be stopped, and is if that of the
-/// identity is.
+/// The configuration sets of an identity that can answer for its harm: no other identity uses them, their mail can be
+/// stopped, and is if that of the identity is.
 async fn sets_of<R: Reputation>(
     policy: &Policy,
     store: &mut R,
@@ -155,6 +155,12 @@ async fn sets_of<R: Reputation>(
             continue;
         }
         let known = store.subject_state(set, now).await?;
+        // The mail of another identity must not be taken for mail of this one.
+        let is_shared =
+            known.shares_mail_with.iter().any(|other| matches!(other, Subject::Identity(_)) && other != identity);
+        if is_shared || !known.unreadable.is_empty() {
+            continue;
+        }
         let overridden = known.breaker(None).breaker.overridden;
         let key = Key { subject: set.clone(), isp: None };
         if cap(policy, &key, known) == Level::Pause && matches!(overridden, Override::None | Override::ForcedOpen) {
@@ -168,14 +174,14 @@ async fn sets_of<R: Reputation>(
 /// fewest in which one bounce is within the limit of 5 %.
 const LEAST_REST: u64 = 20;
 
-/// Drops the changes that limit an identity for the harm of configuration sets of its own whose breakers act on it, or are
+/// Drops the changes that limit an identity for the harm of one configuration set of its own whose breaker acts on it, or is
 /// about to, if there is other mail and it is good. The identity is re-armed, so that this harm is not judged again.
 fn leave_to_sets(
     policy: &Policy,
     subject_state: &mut SubjectState,
     board: &Board,
     sets: &[(Subject, SubjectState)],
-    changes: &mut Vec<Change>,
+    changes: &mut [Change],
     now: Now,
 ) {
     let steps: BTreeMap<Isp, BreakerState> =
@@ -184,10 +190,9 @@ fn leave_to_sets(
         let Some(verdict) = change.transition.as_ref().and_then(|transition| transition.verdict) else { continue };
         let isp = change.key.isp;
         let answering: Vec<&(Subject, SubjectState)> =
-            sets.iter().filter(|(_, set)| acts_on(policy, board, set, isp, &verdict, now)).collect();
-        if answering.is_empty() {
-            continue;
-        }
+            sets.iter().filter(|(set, known)| acts_on(policy, board, (set, known), isp, &verdict, now)).collect();
+        // Of a sender who uses one set after another it is the identity that is bad.
+        let [(set, answering)] = answering[..] else { continue };
         let known = subject_state.breaker(isp).breaker;
         let (since, excluded) = match isp {
             Some(isp) => (since_of_isp(subject_state, board, isp), Vec::new()),
@@ -195,8 +200,10 @@ fn leave_to_sets(
         };
         // Of a set, the minutes of the hour in which the identity was re-armed may not be known.
         let whole_hours = |since: Minute| if since < edge(now) { since.plus(HOUR - 1).hour() } else { since };
+        let excluded: Vec<ExcludedIsp> =
+            excluded.into_iter().map(|known| ExcludedIsp { before: whole_hours(known.before), ..known }).collect();
         let since = ArmedSince { pause: whole_hours(since.pause), throttle: whole_hours(since.throttle) };
-        let mut rest = subject_state.timeline.without(answering.iter().map(|(_, set)| &set.timeline));
+        let mut rest = subject_state.timeline.without(&answering.timeline);
         let mails = judge::sum(&mut rest, isp, &excluded, judged_from(now)).tally(verdict.metric);
         let judge = Judge::new(policy, isp, &excluded, now);
         let judgement = judge.judgement(&mut rest, since);
@@ -206,7 +213,6 @@ fn leave_to_sets(
         }
         // It counts among the senders that an ISP's own trouble hits.
         let troubled = isp.filter(|_| known.state == State::Closed).map(|_| now);
-        let names: Vec<String> = answering.iter().map(|(set, _)| set.to_string()).collect();
         let state = known.state.name();
         change.transition = change.transition.take().map(|transition| Transition {
             from: state,
@@ -215,12 +221,11 @@ fn leave_to_sets(
             cause: Cause::Pardon,
             verdict: None,
             reason: format!(
-                "the harm is that of {}; {} mails by its other configuration sets are good: it is not blamed, and only mail \
+                "the harm is that of {set}; {} mails by its other configuration sets are good: it is not blamed, and only mail \
                  accepted from now on counts",
-                listed(&names),
                 mails.population
             ),
-            shares_mail_with: answering.iter().map(|(set, _)| set.clone()).collect(),
+            shares_mail_with: BTreeSet::from([set.clone()]),
             ..transition
         });
         change.next = BreakerState { since: ArmedSince::both(now.next_minute()), troubled, ..known };
@@ -230,20 +235,23 @@ fn leave_to_sets(
 }
 
 /// Whether a set acts on the harm of a verdict about its identity: it is stopped or slowed, or was since, or is about to be.
-fn acts_on(policy: &Policy, board: &Board, set: &SubjectState, isp: Option<Isp>, verdict: &Verdict, now: Now) -> bool {
+fn acts_on(
+    policy: &Policy,
+    board: &Board,
+    (set, known): (&Subject, &SubjectState),
+    isp: Option<Isp>,
+    verdict: &Verdict,
+    now: Now,
+) -> bool {
     let acted = |known: &BreakerState| {
         known.state != State::Closed || known.worsened.is_some_and(|at| at.minute() >= verdict.from)
     };
-    let keys = set.breakers.iter().filter(|(known, _)| known.is_none() || **known == isp || isp.is_none());
-    if keys.into_iter().any(|(_, known)| acted(&known.breaker)) {
+    let mut keys = known.breakers.iter().filter(|(known, _)| known.is_none() || **known == isp || isp.is_none());
+    if keys.any(|(_, known)| acted(&known.breaker)) {
         return true;
     }
-    let since = match isp {
-        Some(isp) => since_of_isp(set, board, isp),
-        None => set.breaker(None).breaker.since,
-    };
-    let judgement = Judge::new(policy, isp, &[], now).judgement(&mut set.timeline.clone(), since);
-    judgement.throttle.is_some() || judgement.pause.is_some()
+    let isps = isp.map_or_else(|| known.timeline.isps().collect(), |isp| BTreeSet::from([isp]));
+    assess(policy, &mut known.clone(), board, set, &isps, now).iter().any(limits_by_a_verdict)
 }
 
 /// Identities of a configuration set whose other configuration sets are looked up.

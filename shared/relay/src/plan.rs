@@ -57,6 +57,8 @@ pub(crate) enum What {
     Go(Arc<str>, Grants),
     /// It does not go now.
     Wait(Deferral),
+    /// No single route is right for all of it, and waiting may not change that: its caller must split it.
+    Apart(Deferral),
     /// The gate has no answer about it.
     Fail(NoPermission),
 }
@@ -126,7 +128,7 @@ fn decide(set: &str, groups: Vec<Group>) -> Plan {
                 grants.held = held;
                 What::Go(route, grants)
             }
-            Err(routes) => What::Wait(Deferral {
+            Err(routes) => What::Apart(Deferral {
                 retry_after: NO_COMMON_ROUTE,
                 isp: None,
                 reason: format!(
@@ -228,7 +230,7 @@ mod tests {
         assert_eq!(isps, [("gmail", 3), ("yahoo", 1), ("microsoft", 1)]);
 
         let plan = back.decided(&["gmail:1:shared", "yahoo:1:codes", "microsoft:1:news"]);
-        let What::Wait(wait) = plan.what else { panic!() };
+        let What::Apart(wait) = plan.what else { panic!() };
         assert!(wait.reason.contains("(codes, shared)"), "{}", wait.reason);
         assert_eq!(back.put_back().len(), 3);
 

@@ -239,6 +239,10 @@ impl Relay {
                 self.count(operation, mail, &plan.by_isp, Outcome::Deferred, &deferral.reason);
                 return (Done::Fault(deferred(deferral)), Duration::ZERO);
             }
+            What::Apart(deferral) => {
+                self.count(operation, mail, &plan.by_isp, Outcome::Deferred, &deferral.reason);
+                return (Done::Fault(deferred(deferral)), Duration::ZERO);
+            }
             What::Fail(error) => {
                 let (outcome, fault) = failed(error);
                 self.count(operation, mail, &plan.by_isp, outcome, &fault.message());
@@ -325,26 +329,14 @@ impl Relay {
         let mut results: Vec<Option<String>> = vec![None; mails.len()];
         let mut routes: BTreeMap<Arc<str>, Vec<(usize, Grants)>> = BTreeMap::new();
         let mut isps: Vec<ByIsp> = Vec::with_capacity(mails.len());
-        let mut waits: Vec<Deferral> = Vec::new();
+        let mut waiting: Vec<(usize, Deferral, bool)> = Vec::new();
         let mut failure = None;
         let mut held = 0_usize;
         for (index, plan) in plans.into_iter().enumerate() {
             match plan.what {
                 What::Go(route, grants) => routes.entry(route).or_default().push((index, grants)),
-                What::Wait(deferral) => {
-                    let isp = deferral.isp.as_deref();
-                    if let Some(id) = self.hold_entry(operation, &target, &mails[index], forward, index, isp).await {
-                        self.count(operation, &mails[index], &plan.by_isp, Outcome::Held, &deferral.reason);
-                        results[index] = Some(bulk::success(protocol, &id));
-                        held += 1;
-                        isps.push(plan.by_isp);
-                        continue;
-                    }
-                    self.count(operation, &mails[index], &plan.by_isp, Outcome::Deferred, &deferral.reason);
-                    let message = deferred(deferral.clone()).message();
-                    results[index] = Some(EntryStatus::Throttled.result(protocol, &message));
-                    waits.push(deferral);
-                }
+                What::Wait(deferral) => waiting.push((index, deferral, true)),
+                What::Apart(deferral) => waiting.push((index, deferral, false)),
                 What::Fail(error) => {
                     let (outcome, fault) = failed(error);
                     self.count(operation, &mails[index], &plan.by_isp, outcome, &fault.message());
@@ -360,13 +352,6 @@ impl Relay {
             }
             isps.push(plan.by_isp);
         }
-        if routes.is_empty() && held == 0 {
-            // A caller that looks only at the status of the answer must not take this for a success.
-            waits.sort_by_key(|deferral| deferral.retry_after);
-            let fault = waits.into_iter().next().map(deferred).or(failure);
-            let fault = fault.unwrap_or_else(|| Fault::Malformed("there is no entry".to_owned()));
-            return (Done::Fault(fault), Duration::ZERO);
-        }
         let began = Instant::now();
         let calls = routes.into_iter().map(|(route, entries)| {
             let (chosen, mut grants): (Vec<usize>, Vec<Grants>) = entries.into_iter().unzip();
@@ -376,6 +361,35 @@ impl Relay {
         });
         let mut answers = join_all(calls).await;
         let in_ses = began.elapsed();
+        // What may go has gone first: a store that hangs takes long.
+        let (mut waits, mut is_stored) = (Vec::new(), true);
+        for (index, deferral, may_be_held) in waiting {
+            let (mail, isp) = (&mails[index], deferral.isp.as_deref());
+            let is_held = may_be_held && mail.holds && self.parts.holding.is_some();
+            let id = match is_held && is_stored {
+                true => self.hold_entry(operation, &target, mail, forward, index, isp).await,
+                false => None,
+            };
+            if let Some(id) = id {
+                self.count(operation, mail, &isps[index], Outcome::Held, &deferral.reason);
+                results[index] = Some(bulk::success(protocol, &id));
+                held += 1;
+                continue;
+            }
+            // A store that fails is not asked for each of the others.
+            is_stored &= !is_held;
+            self.count(operation, mail, &isps[index], Outcome::Deferred, &deferral.reason);
+            let message = deferred(deferral.clone()).message();
+            results[index] = Some(EntryStatus::Throttled.result(protocol, &message));
+            waits.push(deferral);
+        }
+        if answers.is_empty() && held == 0 {
+            // A caller that looks only at the status of the answer must not take this for a success.
+            waits.sort_by_key(|deferral| deferral.retry_after);
+            let fault = waits.into_iter().next().map(deferred).or(failure);
+            let fault = fault.unwrap_or_else(|| Fault::Malformed("there is no entry".to_owned()));
+            return (Done::Fault(fault), Duration::ZERO);
+        }
         // What concerns all that was sent is passed through: no entry was accepted, those that wait included.
         let whole_call = answers.len() == 1
             && answers.iter().all(|(chosen, _, answer)| {

@@ -254,18 +254,16 @@ impl Timeline {
         cells
     }
 
-    /// The mail that is not in `parts`. A part that has mail which is not in the whole takes away no more than there is.
+    /// The mail that is not in `part`. A part that has mail which is not in the whole takes away no more than there is.
     #[must_use]
-    pub fn without<'a>(&self, parts: impl IntoIterator<Item = &'a Timeline>) -> Timeline {
+    pub fn without(&self, part: &Timeline) -> Timeline {
         let mut rest = self.clone();
-        for part in parts {
-            if let (Some(all), Some(part)) = (&mut rest.all, part.series(None)) {
-                all.remove(part);
-            }
-            for (isp, series) in &mut rest.isps {
-                if let Some(part) = part.series(Some(*isp)) {
-                    series.remove(part);
-                }
+        if let (Some(all), Some(part)) = (&mut rest.all, part.series(None)) {
+            all.remove(part);
+        }
+        for (isp, series) in &mut rest.isps {
+            if let Some(part) = part.series(Some(*isp)) {
+                series.remove(part);
             }
         }
         rest

@@ -17,8 +17,10 @@ use super::Millis;
 use super::store::{Condition, Store, StoreError, Version};
 
 /// After this number of attempts of which it is not known whether the mail has gone, no other is made: a mail that ends the relay
-/// would be sent each time.
-pub(crate) const MAX_ATTEMPTS: u32 = 5;
+/// would be sent each time. They take half a day, so that an outage of SES of some hours ends no mail.
+pub(crate) const MAX_ATTEMPTS: u32 = 16;
+/// Each attempt holds twice as long as the one before, up to this many doublings: 48 minutes with the default timeout.
+const MAX_DOUBLINGS: u32 = 5;
 
 /// The object.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -87,7 +89,7 @@ impl Claim {
             State::Sending => before.attempts.saturating_add(1),
             State::Free => before.attempts.max(1),
         };
-        written.until = now.plus(hold_for.saturating_mul(1 << (written.attempts - 1).min(6))).0;
+        written.until = now.plus(hold_for.saturating_mul(1 << (written.attempts - 1).min(MAX_DOUBLINGS))).0;
         let version = store.put_if(&key, written.encode(), Condition::Is(known)).await?;
         Ok(version.map_or(Claiming::Lost, |version| Claiming::Won(Claim { key, version, written })))
     }

@@ -61,14 +61,19 @@ pub(crate) struct Line {
 
 impl Line {
     pub(crate) fn new(class: Class, isp: Option<&str>, sender: &Sender) -> Line {
+        let isp = Line::isp_of(isp);
+        let digest = digest(&SHA256, format!("{}\0{}", sender.set, sender.identity).as_bytes());
+        let sender = digest.as_ref().iter().take(8).map(|byte| format!("{byte:02x}")).collect();
+        Line { class, isp: isp.into(), sender }
+    }
+
+    /// The ISP of the line for mail that waits for this one.
+    pub(crate) fn isp_of(isp: Option<&str>) -> &str {
         let fits = |isp: &&str| {
             (1..=64).contains(&isp.len())
                 && isp.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-_".contains(&byte))
         };
-        let isp = isp.filter(fits).unwrap_or(OTHER);
-        let digest = digest(&SHA256, format!("{}\0{}", sender.set, sender.identity).as_bytes());
-        let sender = digest.as_ref().iter().take(8).map(|byte| format!("{byte:02x}")).collect();
-        Line { class, isp: isp.into(), sender }
+        isp.filter(fits).unwrap_or(OTHER)
     }
 
     /// Reads `CLASS.ISP.SENDER`; `None` if it is not one.

@@ -84,6 +84,8 @@ struct State {
     counted: Option<Millis>,
     /// Keys of mail that SES has accepted.
     sent: std::collections::BTreeSet<String>,
+    /// Keys of mail that waits for another ISP than its line, and until when it is not asked for again.
+    aside: BTreeMap<String, Millis>,
 }
 
 /// A line that is left alone.
@@ -181,31 +183,38 @@ impl Releaser {
     /// Sends what may go of a line. Returns whether there is more to do at once.
     async fn walk(&self, line: Line) -> bool {
         let line = &line;
-        let listed = match self.store().list(&line.folder(), None, WALK).await {
-            Ok(listed) => listed,
-            Err(error) => {
-                self.note(&error);
-                self.rest(line, REST, Millis(u64::MAX));
-                return false;
-            }
-        };
-        let full = listed.len() == WALK;
-        let mails: Vec<(MailKey, Listed)> =
-            listed.into_iter().filter_map(|listed| Some((MailKey::parse(&listed.key)?, listed))).collect();
-        let mut mails = mails.into_iter();
         let mut done = 0_usize;
         // One mail finds out whether the line may go.
-        let mut wait = None;
-        let mut goes = false;
-        for (key, listed) in mails.by_ref() {
-            match self.turn(&key, &listed).await {
-                Step::Done => goes = true,
-                Step::Skip => continue,
-                Step::Wait(time) => wait = Some((time, key)),
-                Step::Stop => return false,
+        let (mut wait, mut goes) = (None, false);
+        let mut after: Option<String> = None;
+        let (mails, full) = loop {
+            let listed = match self.store().list(&line.folder(), after.as_deref(), WALK).await {
+                Ok(listed) => listed,
+                Err(error) => {
+                    self.note(&error);
+                    self.rest(line, REST, Millis(u64::MAX));
+                    return false;
+                }
+            };
+            let full = listed.len() == WALK;
+            after = listed.last().map(|last| last.key.clone());
+            let mails: Vec<(MailKey, Listed)> =
+                listed.into_iter().filter_map(|listed| Some((MailKey::parse(&listed.key)?, listed))).collect();
+            let mut mails = mails.into_iter();
+            for (key, listed) in mails.by_ref() {
+                match self.turn(&key, &listed).await {
+                    Step::Done => goes = true,
+                    Step::Skip => continue,
+                    Step::Wait(time) => wait = Some((time, key)),
+                    Step::Stop => return false,
+                }
+                break;
             }
-            break;
-        }
+            // Behind mail that is left alone there may be some that goes.
+            if goes || wait.is_some() || !full {
+                break (mails, full);
+            }
+        };
         if goes {
             done += 1;
             let ended = AtomicBool::new(false);
@@ -271,6 +280,9 @@ impl Releaser {
             if key.expires(self.settings.age) <= self.now() {
                 return self.expire(key).await;
             }
+            if self.is_aside(&listed.key) {
+                return Ok(Step::Skip);
+            }
             let Some((object, _)) = self.store().get(&listed.key).await? else { return Ok(Step::Skip) };
             self.send(key, &object).await
         };
@@ -278,6 +290,30 @@ impl Releaser {
             self.note(&error);
             Step::Wait(REST)
         })
+    }
+
+    /// Leaves one mail alone, and not its line.
+    fn set_aside(&self, key: &MailKey, time: Duration) {
+        let until = self.now().plus(time.min(MAX_WAIT));
+        let aside = &mut self.state().aside;
+        if aside.len() >= MAX_REMEMBERED {
+            let now = self.now();
+            aside.retain(|_, until| now < *until);
+        }
+        // One that is not remembered is only asked for again.
+        if aside.len() < MAX_REMEMBERED {
+            aside.insert(key.held(), until);
+        }
+    }
+
+    fn is_aside(&self, held: &str) -> bool {
+        let now = self.now();
+        let aside = &mut self.state().aside;
+        let is_aside = aside.get(held).is_some_and(|until| now < *until);
+        if !is_aside {
+            aside.remove(held);
+        }
+        is_aside
     }
 
     async fn send(&self, key: &MailKey, object: &Bytes) -> Result<Step, StoreError> {
@@ -292,7 +328,14 @@ impl Releaser {
         let plan = plan(self.relay.permitting(), &held.mail).await;
         let (route, grants) = match plan.what {
             What::Go(route, grants) => (route, grants),
-            What::Wait(deferral) => return Ok(Step::Wait(deferral.retry_after)),
+            What::Wait(deferral) if Line::isp_of(deferral.isp.as_deref()) == &*key.line.isp => {
+                return Ok(Step::Wait(deferral.retry_after));
+            }
+            // It waits for another ISP than its line, which has other mail.
+            What::Wait(deferral) | What::Apart(deferral) => {
+                self.set_aside(key, deferral.retry_after);
+                return Ok(Step::Skip);
+            }
             What::Fail(error) => {
                 tracing::warn!(%error, "held mail waits for the gate");
                 return Ok(Step::Wait(REST));
@@ -426,8 +469,8 @@ impl Releaser {
             Place::Expired => self.holding.metrics.expired(class, isp),
             Place::Refused | Place::Held | Place::Claims => self.holding.metrics.dead(class, isp),
         }
-        self.alerts.add(&key.line, place, code);
         let code = if code.bytes().all(|byte| byte.is_ascii_alphanumeric()) { code } else { "" };
+        self.alerts.add(&key.line, place, code);
         let (class, isp, place) = (class.name(), &**isp, place.folder());
         tracing::error!(id = key.id, class, isp, code, waited_secs, place, "held mail was not sent, and will not be");
         Ok(Step::Done)
@@ -442,7 +485,8 @@ impl Releaser {
         match self.counted(now).await {
             Ok(counts) => {
                 self.holding.metrics.set_held(&counts);
-                self.state().counted = Some(now);
+                // Counting much takes time, and the next must not begin at once.
+                self.state().counted = Some(self.now());
             }
             Err(error) => self.note(&error),
         }

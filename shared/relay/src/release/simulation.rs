@@ -416,7 +416,15 @@ impl State {
         let listed = &self.listed[&(relay, key.line.folder())];
         let older = listed.iter().filter(|older| **older < key.held() && self.objects.contains_key(*older));
         let passed = older.filter(|older| !self.claimed.contains(&MailKey::parse(older).unwrap().claim()));
-        let passed = passed.filter(|older| Millis(self.now) < MailKey::parse(older).unwrap().expires(AGE)).count();
+        let passed = passed.filter(|older| Millis(self.now) < MailKey::parse(older).unwrap().expires(AGE));
+        // Mail that waits for another ISP than its line holds up no other.
+        let to_several = |key: &str| {
+            let (object, _) = &self.objects[key];
+            let header = object.iter().position(|byte| *byte == b'\n').unwrap();
+            let domains = numbers_in(&object[header + 1..]).into_iter().flat_map(|(_, domains)| domains);
+            domains.collect::<BTreeSet<String>>().len() > 1
+        };
+        let passed = passed.filter(|older| !to_several(older)).count();
         assert!(passed < self.abreast, "{id} goes before {passed} older ones");
     }
 
