@@ -19,6 +19,7 @@ const OTHERS: Required<SesBreakerParameters> = {
   tenants: true,
   dedicatedIps: true,
   gateInUse: true,
+  holdMail: true,
   eventBridgeSource: true,
   alertEmail: "you@example.com",
   silenceMinutes: 60,
