@@ -626,6 +626,11 @@ impl Run {
             }
         };
         drop(state);
+        self.call((number, relay), path, &body, mails);
+    }
+
+    /// A relay is called with mails of these numbers.
+    fn call(&mut self, (number, relay): (usize, Relay), path: &'static str, body: &Value, mails: Vec<u64>) {
         let request = Request::post(path)
             .header(AUTHORIZATION, "AWS4-HMAC-SHA256 Credential=of/the/caller")
             .body(Bytes::from(body.to_string()))
@@ -821,6 +826,45 @@ fn run(seed: u64, reached: &mut Reached) {
     reached.expired += state.objects.keys().filter(|key| key.starts_with("expired/")).count();
     reached.refused += state.objects.keys().filter(|key| key.starts_with("refused/")).count();
     reached.steps += state.steps;
+}
+
+#[test]
+fn a_mail_that_waits_for_another_isp_does_not_hold_up_its_line() {
+    for seed in 0..20 {
+        let mut run = Run::new(seed);
+        {
+            let mut state = run.world.lock();
+            (state.calm, state.closed) = (true, BTreeSet::from(ISPS));
+        }
+        let hold = |run: &mut Run, number: u64, isps: &[&str]| {
+            let to: Vec<String> = isps.iter().map(|isp| format!("m{number}@{isp}.example")).collect();
+            let body = json!({ "FromEmailAddress": "a@b.example", "Destination": { "ToAddresses": to },
+                "Content": { "Simple": {} }, "ConfigurationSetName": "news" });
+            run.world.lock().fates.insert(number, Fate::default());
+            let (relay, own, _) = &run.relays[0];
+            let caller = (*relay, own.clone());
+            run.call(caller, SEND, &body, vec![number]);
+            while run.world.lock().fates[&number].doubtful {
+                run.poll();
+            }
+            run.world.lock().fates[&number].held.clone().unwrap()
+        };
+        let to_two = hold(&mut run, 0, &ISPS[..2]);
+        let line = {
+            let state = run.world.lock();
+            let key = state.objects.keys().find_map(|key| MailKey::parse(key).filter(|key| key.id == to_two)).unwrap();
+            ISPS.into_iter().find(|isp| **isp == *key.line.isp).unwrap()
+        };
+        let behind = hold(&mut run, 1, &[line]);
+        run.world.lock().closed.remove(line);
+        for _ in 0..400 {
+            (0..20).for_each(|_| run.poll());
+            run.pass(1_000);
+        }
+        let state = run.world.lock();
+        let is_held = |id: &String| state.objects.keys().any(|key| key.starts_with("held/") && key.ends_with(id));
+        assert!(is_held(&to_two) && !is_held(&behind) && state.fates[&1].sends == 1, "seed {seed}");
+    }
 }
 
 #[test]
