@@ -33,7 +33,7 @@ pub const MAILS_OF_AN_IP: u64 = 1_000;
 /// many days as SES plans for a dedicated IP (SES Developer Guide, "Warming up dedicated IP addresses").
 const WARMUP_DAYS: u32 = 45;
 /// Bounces that are neither hard nor known to be a block count for no rate. The digest lists a configuration set from this
-/// share of its mail on, with at least so much of it. Ours: a clean list has 1 to 3 %, and 100 mails at 10 % are ten bounces.
+/// share of its mail on, with at least so much of it. Ours: 100 mails at 10 % are ten bounces, which is hardly chance.
 const SOFT_SHARE: f64 = 0.1;
 const SOFT_MAILS: u64 = 100;
 /// How many days before a quota decays the digest warns of it.

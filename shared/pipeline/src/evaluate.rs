@@ -4,7 +4,7 @@
 //! as a whole, ISPs that are contained by the gate or in trouble of their own are excluded, and so is the mail from
 //! before its breaker was re-armed, because that harm was already acted on. A subject is not acted on as a whole while
 //! only ISPs whose breakers are not closed show harm. While a whole subject is stopped, its ISPs are not judged. An identity is
-//! not acted on for harm that its configuration sets act on, if the rest of its mail is good.
+//! not acted on for harm that one of its configuration sets acts on, if the rest of its mail is good.
 //!
 //! **Without a gate** a single ISP cannot be held. Harm there is noted ([`breaker::note_trouble`]), so that an ISP's
 //! own trouble is still distinguished from bad lists; the policy decides what then happens to its senders

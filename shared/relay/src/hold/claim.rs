@@ -17,7 +17,7 @@ use super::Millis;
 use super::store::{Condition, Store, StoreError, Version};
 
 /// After this number of attempts of which it is not known whether the mail has gone, no other is made: a mail that ends the relay
-/// would be sent each time. They take half a day, so that an outage of SES of some hours ends no mail.
+/// would be sent each time. They take some ten hours, so that an outage of SES of some hours ends no mail.
 pub(crate) const MAX_ATTEMPTS: u32 = 16;
 /// Each attempt holds twice as long as the one before, up to this many doublings: 48 minutes with the default timeout.
 const MAX_DOUBLINGS: u32 = 5;

@@ -5,7 +5,7 @@
 //! time is kept under `expired/`, and what SES refuses under `refused/`; both are counted, logged, and alerted.
 //!
 //! A line is the mail of one class, one ISP and one sender (configuration set and identity), by age: what the gate limits
-//! together. No line waits for another.
+//! together. No line waits because another may not go.
 //!
 //! | key | is |
 //! |---|---|
